@@ -1,0 +1,1 @@
+"""The contract between compiler, simulators, hardware and driver (standard library and NumPy)."""

@@ -1,0 +1,410 @@
+"""The instruction set: every instruction is a class whose attributes are its bit fields.
+
+Encoder, decoder, disassembler, validation, the hardware's decoder and the documentation table all
+read these classes. An instruction is 64 bytes, little-endian: opcode (4 bits), wait (4), signal
+(4), then the fields in the order they are written here; the rest is zero.
+
+Four units execute instructions, each in program order, and run ahead of one another. An
+instruction with bit u of `wait` set consumes one token that unit u has sent to its own unit before
+it starts; with bit u of `signal` set it sends one token to unit u when all its effects are visible.
+Tokens between each ordered pair of units are counted (up to 255).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pliant.spec.config import AcceleratorConfig
+from pliant.spec.numerics import Rounding
+
+INSTRUCTION_BYTES = 64
+OPCODE_BITS = 4
+TOKEN_BITS = 4
+HEADER_BITS = OPCODE_BITS + 2 * TOKEN_BITS
+MAX_TOKENS = 255
+"""Tokens that may be pending between one pair of units; one more is a fault."""
+
+
+class InstructionError(ValueError):
+    """A field value that cannot be encoded, or bytes that are no instruction."""
+
+
+class Unit(enum.IntEnum):
+    """Units with an instruction queue; the numbers are bit positions in `wait` and `signal`."""
+
+    LOAD = 0
+    MATRIX = 1
+    POST = 2
+    STORE = 3
+
+
+class Target(enum.IntEnum):
+    """Destination of a Load."""
+
+    FEATURE = 0
+    WEIGHT = 1
+    PARAMETER = 2
+    TABLE = 3
+
+
+class Source(enum.IntEnum):
+    """Where a Post instruction takes its 32-bit values from."""
+
+    ACCUMULATOR = 0
+    MAXIMUM = 1
+    """Maximum over a window of the feature buffer."""
+    SUM = 2
+    """Sum over a window of the feature buffer."""
+
+
+def bits(
+    width: int,
+    doc: str,
+    *,
+    signed: bool = False,
+    minimum: int | None = None,
+    depth: str | None = None,
+    values: type[enum.IntEnum] | None = None,
+    default: int = 0,
+) -> Any:
+    """Declare a field of `width` bits.
+
+    `minimum` narrows the range from below. `depth` names the AcceleratorConfig attribute that the
+    value must stay under. `values` is an enumeration that lists the only legal values.
+    """
+    return dataclasses.field(
+        default=default,
+        metadata={"width": width, "doc": doc, "signed": signed, "minimum": minimum,
+                  "depth": depth, "values": values},
+    )
+
+
+@dataclass(frozen=True)
+class Field:
+    """One bit field of an instruction, as the encoder, the hardware and the manual see it."""
+
+    name: str
+    offset: int
+    width: int
+    signed: bool
+    minimum: int
+    maximum: int
+    depth: str | None
+    values: type[enum.IntEnum] | None
+    doc: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """Base of all instructions; `wait` and `signal` are masks over :class:`Unit`."""
+
+    opcode: ClassVar[int]
+    unit: ClassVar[Unit | None]
+    summary: ClassVar[str]
+
+    wait: int = 0
+    signal: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("wait", "signal"):
+            self._check_range(name, 0, (1 << TOKEN_BITS) - 1, f"fit in {TOKEN_BITS} bits")
+        for field in fields(type(self)):
+            what = f"{field.width} {'signed ' if field.signed else ''}bits"
+            self._check_range(field.name, field.minimum, field.maximum,
+                              f"be {field.minimum} to {field.maximum} ({what})")
+            if field.values is not None:
+                object.__setattr__(self, field.name, field.values(getattr(self, field.name)))
+
+    def _check_range(self, name: str, low: int, high: int, rule: str) -> None:
+        value = getattr(self, name)
+        if not low <= value <= high:
+            raise InstructionError(
+                f"{type(self).__name__}.{name} = {value!r} must {rule}"
+            )
+
+    def encode(self) -> bytes:
+        """Return the 64 bytes of this instruction."""
+        word = self.opcode | self.wait << OPCODE_BITS | self.signal << (OPCODE_BITS + TOKEN_BITS)
+        for field in fields(type(self)):
+            word |= (int(getattr(self, field.name)) & ((1 << field.width) - 1)) << field.offset
+        return word.to_bytes(INSTRUCTION_BYTES, "little")
+
+    def check(self, config: AcceleratorConfig) -> None:
+        """Raise InstructionError when a field passes what `config` has."""
+        for field in fields(type(self)):
+            if field.depth is not None:
+                limit = getattr(config, field.depth)
+                self._check_range(field.name, field.minimum, limit - 1,
+                                  f"be under {field.depth} = {limit} of {config.name!r}")
+
+    def __str__(self) -> str:
+        return disassemble(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class End(Instruction):
+    """Waits until every unit is idle, then reports completion."""
+
+    opcode: ClassVar[int] = 1
+    unit: ClassVar[Unit | None] = None
+    summary: ClassVar[str] = "end of program"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load(Instruction):
+    """Reads DDR into a buffer.
+
+    DDR side: `blocks` times `runs` runs of `run_beats` contiguous beats; run r of block b starts at
+    ``base[segment] + offset + b*block_stride + r*run_stride``. Buffer side, for WEIGHT, PARAMETER
+    and TABLE: consecutive beats from `destination`. For FEATURE: lane group g, row y, column x of a
+    region at `destination` (see :mod:`pliant.spec.memory`), for g < `groups`, y < `rows`,
+    x < `row_beats * words_per_beat`, x fastest. Both sides must have the same number of beats.
+    """
+
+    opcode: ClassVar[int] = 2
+    unit: ClassVar[Unit | None] = Unit.LOAD
+    summary: ClassVar[str] = "DDR to buffer"
+
+    target: int = bits(2, "buffer that is written", values=Target)
+    segment: int = bits(2, "base register that `offset` is added to")
+    offset: int = bits(32, "bytes; a multiple of axi_data_bytes")
+    run_beats: int = bits(20, "beats in a contiguous run", minimum=1, default=1)
+    runs: int = bits(12, "runs in a block", minimum=1, default=1)
+    run_stride: int = bits(28, "bytes from run to run; a multiple of axi_data_bytes")
+    blocks: int = bits(12, "blocks", minimum=1, default=1)
+    block_stride: int = bits(32, "bytes from block to block; a multiple of axi_data_bytes")
+    destination: int = bits(16, "first address: bank address (FEATURE), word (WEIGHT), "
+                                "record (PARAMETER) or 0 (TABLE)")
+    row_beats: int = bits(11, "FEATURE: beats in a row", minimum=1, default=1)
+    rows: int = bits(11, "FEATURE: rows", minimum=1, default=1)
+    groups: int = bits(12, "FEATURE: lane groups", minimum=1, default=1)
+    row_stride: int = bits(12, "FEATURE: bank addresses from a row pair to the next")
+    group_stride: int = bits(16, "FEATURE: bank addresses from a lane group to the next")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store(Instruction):
+    """Writes a region of the feature buffer to DDR; the mirror image of Load to FEATURE.
+
+    Signals once the memory has acknowledged every burst.
+    """
+
+    opcode: ClassVar[int] = 3
+    unit: ClassVar[Unit | None] = Unit.STORE
+    summary: ClassVar[str] = "feature buffer to DDR"
+
+    segment: int = bits(2, "base register that `offset` is added to")
+    offset: int = bits(32, "bytes; a multiple of axi_data_bytes")
+    run_beats: int = bits(20, "beats in a contiguous run", minimum=1, default=1)
+    runs: int = bits(12, "runs in a block", minimum=1, default=1)
+    run_stride: int = bits(28, "bytes from run to run; a multiple of axi_data_bytes")
+    blocks: int = bits(12, "blocks", minimum=1, default=1)
+    block_stride: int = bits(32, "bytes from block to block; a multiple of axi_data_bytes")
+    source: int = bits(16, "bank address of the region", depth="feature_depth")
+    row_beats: int = bits(11, "beats in a row", minimum=1, default=1)
+    rows: int = bits(11, "rows", minimum=1, default=1)
+    groups: int = bits(12, "lane groups", minimum=1, default=1)
+    row_stride: int = bits(12, "bank addresses from a row pair to the next")
+    group_stride: int = bits(16, "bank addresses from a lane group to the next")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix(Instruction):
+    """Convolves a region of the feature buffer into one accumulator tile.
+
+    For lane group g < `groups`, kernel row ky and column kx (g slowest): one pass. A pass takes the
+    next ``rows`` words of the weight buffer (word r: weights of input lane r, byte c for output
+    channel c) and streams the tile's pixels, x fastest: pixel (y, x) reads the word of group g at
+    row ``origin_y + y*stride_y + ky*dilation_y``, column likewise; outside
+    ``[0, height) x [0, width)`` every lane reads `pad_value`. Pixel (y, x) adds to entry
+    ``accumulator_base + y*out_width + x`` of the bank; the first pass overwrites it unless
+    `accumulate` is set.
+    """
+
+    opcode: ClassVar[int] = 4
+    unit: ClassVar[Unit | None] = Unit.MATRIX
+    summary: ClassVar[str] = "window of features times weights to accumulators"
+
+    source: int = bits(16, "bank address of the input region", depth="feature_depth")
+    group_stride: int = bits(16, "bank addresses from a lane group to the next")
+    row_stride: int = bits(12, "bank addresses from a row pair to the next")
+    height: int = bits(11, "rows of the input region", minimum=1, default=1)
+    width: int = bits(11, "columns of the input region", minimum=1, default=1)
+    origin_y: int = bits(12, "row that output (0, 0) reads with ky = 0", signed=True)
+    origin_x: int = bits(12, "column that output (0, 0) reads with kx = 0", signed=True)
+    groups: int = bits(12, "input lane groups", minimum=1, default=1)
+    kernel_height: int = bits(8, "kernel rows", minimum=1, default=1)
+    kernel_width: int = bits(8, "kernel columns", minimum=1, default=1)
+    dilation_y: int = bits(4, "rows between kernel rows", minimum=1, default=1)
+    dilation_x: int = bits(4, "columns between kernel columns", minimum=1, default=1)
+    stride_y: int = bits(4, "rows between outputs", minimum=1, default=1)
+    stride_x: int = bits(4, "columns between outputs", minimum=1, default=1)
+    out_height: int = bits(11, "rows of the output tile", minimum=1, default=1)
+    out_width: int = bits(11, "columns of the output tile", minimum=1, default=1)
+    pad_value: int = bits(8, "value outside the region", signed=True)
+    weights: int = bits(16, "first word in the weight buffer", depth="weight_depth")
+    accumulator_bank: int = bits(1, "bank that is filled")
+    accumulator_base: int = bits(12, "entry of pixel (0, 0)", depth="accumulator_depth")
+    accumulate: int = bits(1, "add to what the entries hold")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Post(Instruction):
+    """Post-processes 32-bit values into a region of the feature buffer, one word a step.
+
+    For lane group g < `groups`, pixel (y, x) of ``out_height x out_width`` (x fastest). The value
+    of lane l is, by `source`: ACCUMULATOR, column ``g*lanes + l`` of entry ``accumulator_base +
+    y*out_width + x`` of the bank; MAXIMUM or SUM, taken over ky < `kernel_height`,
+    kx < `kernel_width` of the words of group g at the positions that Matrix defines, `pad_value`
+    outside the region. Then, with the parameter record of channel ``g*lanes + l`` modulo ``cols``:
+    requantize (bias added first), clip to `clip_min`..`clip_max`; if `add_enable`, add the residual
+    word of group g at ``(residual_y + y, residual_x + x)`` as :func:`pliant.spec.numerics.add`
+    does; if `table_enable`, replace v by ``table[v & 255]``. Written to group g at
+    ``(destination_y + y, destination_x + x)``.
+    """
+
+    opcode: ClassVar[int] = 5
+    unit: ClassVar[Unit | None] = Unit.POST
+    summary: ClassVar[str] = "accumulators or window reduction to features"
+
+    source: int = bits(2, "where values come from", values=Source)
+    accumulator_bank: int = bits(1, "ACCUMULATOR: bank that is read")
+    accumulator_base: int = bits(12, "ACCUMULATOR: entry of pixel (0, 0)",
+                                 depth="accumulator_depth")
+    window: int = bits(16, "MAXIMUM, SUM: bank address of the input region", depth="feature_depth")
+    window_group_stride: int = bits(16, "bank addresses from a lane group to the next")
+    window_row_stride: int = bits(12, "bank addresses from a row pair to the next")
+    height: int = bits(11, "rows of the input region", minimum=1, default=1)
+    width: int = bits(11, "columns of the input region", minimum=1, default=1)
+    origin_y: int = bits(12, "row that output (0, 0) reads with ky = 0", signed=True)
+    origin_x: int = bits(12, "column that output (0, 0) reads with kx = 0", signed=True)
+    kernel_height: int = bits(8, "window rows", minimum=1, default=1)
+    kernel_width: int = bits(8, "window columns", minimum=1, default=1)
+    stride_y: int = bits(4, "rows between outputs", minimum=1, default=1)
+    stride_x: int = bits(4, "columns between outputs", minimum=1, default=1)
+    dilation_y: int = bits(4, "rows between window rows", minimum=1, default=1)
+    dilation_x: int = bits(4, "columns between window columns", minimum=1, default=1)
+    pad_value: int = bits(8, "value outside the region", signed=True)
+    groups: int = bits(12, "lane groups; with ACCUMULATOR at most cols / lanes",
+                       minimum=1, default=1)
+    out_height: int = bits(11, "rows of the output", minimum=1, default=1)
+    out_width: int = bits(11, "columns of the output", minimum=1, default=1)
+    destination: int = bits(16, "bank address of the output region", depth="feature_depth")
+    destination_group_stride: int = bits(16, "bank addresses from a lane group to the next")
+    destination_row_stride: int = bits(12, "bank addresses from a row pair to the next")
+    destination_y: int = bits(11, "row of output (0, 0) in its region")
+    destination_x: int = bits(11, "column of output (0, 0) in its region")
+    parameters: int = bits(12, "first of cols parameter records; a multiple of cols",
+                           depth="parameter_depth")
+    rounding: int = bits(2, "rounding of both shifts", values=Rounding)
+    zero_point: int = bits(8, "zero point of the requantized value", signed=True)
+    clip_min: int = bits(8, "lower bound of the requantized value", signed=True, default=-128)
+    clip_max: int = bits(8, "upper bound of the requantized value", signed=True, default=127)
+    add_enable: int = bits(1, "add a residual word")
+    residual: int = bits(16, "bank address of the residual region", depth="feature_depth")
+    residual_group_stride: int = bits(16, "bank addresses from a lane group to the next")
+    residual_row_stride: int = bits(12, "bank addresses from a row pair to the next")
+    residual_y: int = bits(11, "row of output (0, 0) in the residual region")
+    residual_x: int = bits(11, "column of output (0, 0) in the residual region")
+    add_multiplier: int = bits(9, "multiplier of the requantized value", signed=True)
+    add_residual_multiplier: int = bits(9, "multiplier of the residual", signed=True)
+    add_offset: int = bits(20, "added before the shift (zero points)", signed=True)
+    add_shift: int = bits(5, "right shift of the sum")
+    add_zero_point: int = bits(8, "zero point of the sum", signed=True)
+    add_clip_min: int = bits(8, "lower bound of the sum", signed=True, default=-128)
+    add_clip_max: int = bits(8, "upper bound of the sum", signed=True, default=127)
+    table_enable: int = bits(1, "look the result up in the table")
+
+
+INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Load, Store, Matrix, Post)
+_BY_OPCODE = {kind.opcode: kind for kind in INSTRUCTIONS}
+
+
+def fields(kind: type[Instruction]) -> tuple[Field, ...]:
+    """Return the fields of an instruction class, without the common header, in bit order."""
+    cached: tuple[Field, ...] | None = kind.__dict__.get("_fields")
+    if cached is None:
+        cached = tuple(_fields(kind))
+        assert not cached or cached[-1].offset + cached[-1].width <= 8 * INSTRUCTION_BYTES
+        kind._fields = cached  # type: ignore[attr-defined]  # a cache beside the dataclass
+    return cached
+
+
+def _fields(kind: type[Instruction]) -> Iterator[Field]:
+    offset = HEADER_BITS
+    for field in dataclasses.fields(kind):
+        meta = field.metadata
+        if "width" not in meta:
+            continue
+        width, signed = meta["width"], meta["signed"]
+        low, high = (-(1 << width - 1), (1 << width - 1) - 1) if signed else (0, (1 << width) - 1)
+        if meta["minimum"] is not None:
+            low = meta["minimum"]
+        if meta["values"] is not None:
+            high = max(meta["values"])
+        yield Field(field.name, offset, width, signed, low, high, meta["depth"], meta["values"],
+                    meta["doc"])
+        offset += width
+
+
+def decode(data: bytes) -> Instruction:
+    """Return the instruction in 64 bytes; InstructionError when they are none."""
+    if len(data) != INSTRUCTION_BYTES:
+        raise InstructionError(f"an instruction has {INSTRUCTION_BYTES} bytes, not {len(data)}")
+    word = int.from_bytes(data, "little")
+    opcode = word & ((1 << OPCODE_BITS) - 1)
+    kind = _BY_OPCODE.get(opcode)
+    if kind is None:
+        known = ", ".join(f"{k.opcode} ({k.__name__})" for k in INSTRUCTIONS)
+        raise InstructionError(f"no instruction has opcode {opcode}; known: {known}")
+    mask = (1 << TOKEN_BITS) - 1
+    values = {"wait": word >> OPCODE_BITS & mask,
+              "signal": word >> (OPCODE_BITS + TOKEN_BITS) & mask}
+    end = HEADER_BITS
+    for field in fields(kind):
+        value = word >> field.offset & ((1 << field.width) - 1)
+        if field.signed and value >> (field.width - 1):
+            value -= 1 << field.width
+        values[field.name] = value
+        end = field.offset + field.width
+    if word >> end:
+        raise InstructionError(f"{kind.__name__}: bits from {end} on must be zero")
+    return kind(**values)
+
+
+def decode_program(data: bytes) -> list[Instruction]:
+    """Decode a whole program; an error names the index of the bad instruction."""
+    if len(data) % INSTRUCTION_BYTES:
+        raise InstructionError(
+            f"{len(data)} bytes are no whole number of {INSTRUCTION_BYTES}-byte instructions"
+        )
+    program = []
+    for start in range(0, len(data), INSTRUCTION_BYTES):
+        try:
+            program.append(decode(data[start:start + INSTRUCTION_BYTES]))
+        except InstructionError as error:
+            raise InstructionError(f"instruction {start // INSTRUCTION_BYTES}: {error}") from None
+    return program
+
+
+def disassemble(instruction: Instruction) -> str:
+    """Return one line of text; fields at their default are left out."""
+    parts = [type(instruction).__name__.lower()]
+    for name in ("wait", "signal"):
+        mask = getattr(instruction, name)
+        if mask:
+            units = "+".join(unit.name.lower() for unit in Unit if mask >> unit & 1)
+            parts.append(f"{name}={units}")
+    defaults = {f.name: f.default for f in dataclasses.fields(instruction)}
+    for field in fields(type(instruction)):
+        value = getattr(instruction, field.name)
+        if value != defaults[field.name]:
+            text = field.values(value).name.lower() if field.values else str(value)
+            parts.append(f"{field.name}={text}")
+    return " ".join(parts)
+
+

@@ -1,0 +1,113 @@
+"""Layouts shared by compiler, simulators, hardware and driver.
+
+Feature region (on chip): lane group g, row y, column x of a tensor lies in bank
+``(y & 1) * 2 + (x & 1)`` at address ``base + g*group_stride + (y >> 1)*row_stride + (x >> 1)``.
+Lane l of the word is channel ``g*lanes + l``. Any 2x2 neighbourhood is thus one access to each bank.
+
+Feature tensor (DDR): planes of lane groups; word (g, y, x) of `lanes` bytes at
+``((g*height + y)*pitch + x) * lanes``, where `pitch`, the row length in words, is the width rounded
+up to whole beats.
+
+Weights (DDR and buffer): for each tile of ``cols`` output channels and each pass (input lane group,
+kernel row, kernel column; group slowest) ``rows`` words of ``cols`` int8: word r, byte c is the
+weight of input channel ``g*rows + r`` for output channel ``tile*cols + c``; 0 beyond either end.
+
+Parameters: one record per output channel, little-endian. Up to 16 multiplier bits, 8 bytes: int32
+bias, uint16 multiplier, uint8 shift, 0. With 31, 16 bytes: int32 bias, uint32 multiplier, uint8
+shift, 7 zeros.
+
+Table: 256 bytes; entry ``v & 255`` is the result for int8 v.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pliant.spec.config import AcceleratorConfig
+
+
+def ceil_div(value: int, divisor: int) -> int:
+    """Return `value / divisor` rounded up."""
+    return -(-value // divisor)
+
+
+def round_up(value: int, multiple: int) -> int:
+    """Return the least multiple of `multiple` that is not below `value`."""
+    return ceil_div(value, multiple) * multiple
+
+
+def bank_of(y: int, x: int) -> int:
+    """Return the parity bank of pixel (y, x)."""
+    return (y & 1) << 1 | (x & 1)
+
+
+def region_strides(height: int, width: int) -> tuple[int, int]:
+    """Return (group_stride, row_stride) in bank addresses of a dense region."""
+    row_stride = ceil_div(width, 2)
+    return ceil_div(height, 2) * row_stride, row_stride
+
+
+def row_pitch(config: AcceleratorConfig, width: int) -> int:
+    """Return the words from row to row of a feature tensor in DDR."""
+    return round_up(width, config.words_per_beat)
+
+
+def feature_tensor_bytes(config: AcceleratorConfig, height: int, width: int, channels: int) -> int:
+    """Return the bytes that a feature tensor takes in DDR."""
+    groups = ceil_div(channels, config.lanes)
+    return groups * height * row_pitch(config, width) * config.lanes
+
+
+def pack_features(config: AcceleratorConfig, tensor: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Lay out an int8 tensor (channels, height, width) as DDR bytes; unused bytes are 0."""
+    channels, height, width = tensor.shape
+    groups, pitch = ceil_div(channels, config.lanes), row_pitch(config, width)
+    padded = np.zeros((groups * config.lanes, height, pitch), np.int8)
+    padded[:channels, :, :width] = tensor
+    grouped = padded.reshape(groups, config.lanes, height, pitch).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(grouped).view(np.uint8).reshape(-1)
+
+
+def unpack_features(
+    config: AcceleratorConfig, data: NDArray[np.uint8], shape: tuple[int, int, int]
+) -> NDArray[np.int8]:
+    """Undo :func:`pack_features` for a tensor of `shape` (channels, height, width)."""
+    channels, height, width = shape
+    groups, pitch = ceil_div(channels, config.lanes), row_pitch(config, width)
+    grouped = data.view(np.int8).reshape(groups, height, pitch, config.lanes)
+    planar = grouped.transpose(0, 3, 1, 2).reshape(groups * config.lanes, height, pitch)
+    return np.ascontiguousarray(planar[:channels, :, :width])
+
+
+def pack_weights(config: AcceleratorConfig, weights: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Lay out int8 weights (out, in, kernel_height, kernel_width).
+
+    Returns an array (tile, group, kernel_height, kernel_width, rows, cols): C order is the order in
+    DDR and in the buffer.
+    """
+    out, inner, height, width = weights.shape
+    tiles, groups = ceil_div(out, config.cols), ceil_div(inner, config.rows)
+    padded = np.zeros((tiles * config.cols, groups * config.rows, height, width), np.int8)
+    padded[:out, :inner] = weights
+    split = padded.reshape(tiles, config.cols, groups, config.rows, height, width)
+    return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 3, 1))
+
+
+def pack_parameters(
+    config: AcceleratorConfig,
+    bias: NDArray[np.integer],
+    multiplier: NDArray[np.integer],
+    shift: NDArray[np.integer],
+) -> NDArray[np.uint8]:
+    """Lay out per-channel records, with zero records up to a multiple of ``cols`` channels."""
+    channels = len(bias)
+    wide = config.parameter_bytes == 16
+    record = np.dtype([("bias", "<i4"), ("multiplier", "<u4" if wide else "<u2"), ("shift", "u1"),
+                       ("zero", "u1", (7 if wide else 1,))])
+    assert record.itemsize == config.parameter_bytes
+    records = np.zeros(round_up(channels, config.cols), record)
+    records["bias"][:channels] = bias
+    records["multiplier"][:channels] = multiplier
+    records["shift"][:channels] = shift
+    return records.view(np.uint8).reshape(-1)

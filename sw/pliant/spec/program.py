@@ -1,0 +1,194 @@
+"""The program file: instructions, constants, inputs and outputs, and the map from layers.
+
+A ZIP archive (CRC-32 on every member) with ``manifest.json``, ``instructions.bin`` and
+``constants.bin``; the manifest holds the SHA-256 of both, so a truncated, corrupted or mixed-up
+file is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pliant.spec.config import ISA_VERSION, AcceleratorConfig
+from pliant.spec.isa import INSTRUCTION_BYTES, Instruction, decode_program
+
+FORMAT = "pliant-program"
+
+
+class Segment:
+    """Base registers by use; offsets in instructions are relative to one of them."""
+
+    CONSTANTS = 0
+    SCRATCH = 1
+    INPUT = 2
+    OUTPUT = 3
+
+
+class ProgramError(ValueError):
+    """A program file that cannot be read, or that is made for another configuration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """A feature tensor in DDR, laid out as :mod:`pliant.spec.memory` says.
+
+    `shape` is (channels, height, width); the real value of integer q is
+    ``(q - zero_point) * scale``.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    segment: int
+    offset: int
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerInfo:
+    """Which instructions and which DDR tensor belong to a layer.
+
+    `instructions` are the half-open index ranges [first, last) in program order; `macs` the useful
+    multiply-accumulates (no padding, no strided-away work); `output` is where the result can be
+    read after a run if the program was compiled with `keep_tensors`, else None.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    instructions: tuple[int, int]
+    output: TensorInfo | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A compiled network."""
+
+    network: str
+    config_name: str
+    fingerprint: int
+    instructions: bytes
+    constants: bytes
+    scratch_bytes: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    layers: tuple[LayerInfo, ...]
+
+    @property
+    def macs(self) -> int:
+        """Useful multiply-accumulates of one inference."""
+        return sum(layer.macs for layer in self.layers)
+
+    def decoded(self) -> list[Instruction]:
+        """Return the instructions as objects."""
+        return decode_program(self.instructions)
+
+    def require(self, config: AcceleratorConfig) -> None:
+        """Raise ProgramError unless the program is made for `config`."""
+        if self.fingerprint != config.fingerprint:
+            raise ProgramError(
+                f"program {self.network!r} is compiled for configuration {self.config_name!r} "
+                f"(fingerprint {self.fingerprint:016x}), not for {config.name!r} "
+                f"({config.fingerprint:016x}); compile it again with --config {config.name}"
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the program file."""
+        manifest = {
+            "format": FORMAT,
+            "isa_version": ISA_VERSION,
+            "network": self.network,
+            "config": self.config_name,
+            "fingerprint": f"{self.fingerprint:016x}",
+            "scratch_bytes": self.scratch_bytes,
+            "inputs": [dataclasses.asdict(tensor) for tensor in self.inputs],
+            "outputs": [dataclasses.asdict(tensor) for tensor in self.outputs],
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "sha256": {
+                "instructions.bin": hashlib.sha256(self.instructions).hexdigest(),
+                "constants.bin": hashlib.sha256(self.constants).hexdigest(),
+            },
+        }
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("manifest.json", json.dumps(manifest, indent=1))
+            archive.writestr("instructions.bin", self.instructions)
+            archive.writestr("constants.bin", self.constants)
+
+
+def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None = None) -> Program:
+    """Read a program file; refuse it when it is damaged or, given `config`, made for another.
+
+    Raises
+    ------
+    ProgramError
+        Names the file and what is wrong with it.
+    FileNotFoundError
+        There is no such file.
+    """
+    data = Path(path).read_bytes()
+    try:
+        program = _parse(data)
+    except ProgramError as error:
+        raise ProgramError(f"{path}: {error}") from None
+    if config is not None:
+        program.require(config)
+    return program
+
+
+def _parse(data: bytes) -> Program:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            manifest = json.loads(archive.read("manifest.json"))
+            blobs = {name: archive.read(name) for name in ("instructions.bin", "constants.bin")}
+    except Exception as error:  # zipfile and zlib raise many kinds on damaged input
+        raise ProgramError(f"not a program file, truncated or corrupted ({error})") from None
+    try:
+        if manifest["format"] != FORMAT:
+            raise ProgramError(f"format is {manifest['format']!r}, not {FORMAT!r}")
+        if manifest["isa_version"] != ISA_VERSION:
+            raise ProgramError(f"made for instruction set version {manifest['isa_version']}, "
+                               f"this is version {ISA_VERSION}; compile it again")
+        for name, blob in blobs.items():
+            if hashlib.sha256(blob).hexdigest() != manifest["sha256"][name]:
+                raise ProgramError(f"{name} does not match its SHA-256: corrupted")
+        if len(blobs["instructions.bin"]) % INSTRUCTION_BYTES:
+            raise ProgramError("instructions.bin holds no whole number of instructions")
+        return Program(
+            network=manifest["network"],
+            config_name=manifest["config"],
+            fingerprint=int(manifest["fingerprint"], 16),
+            instructions=blobs["instructions.bin"],
+            constants=blobs["constants.bin"],
+            scratch_bytes=int(manifest["scratch_bytes"]),
+            inputs=tuple(_tensor(item) for item in manifest["inputs"]),
+            outputs=tuple(_tensor(item) for item in manifest["outputs"]),
+            layers=tuple(
+                LayerInfo(
+                    name=item["name"], kind=item["kind"], macs=int(item["macs"]),
+                    instructions=(int(item["instructions"][0]), int(item["instructions"][1])),
+                    output=None if item["output"] is None else _tensor(item["output"]),
+                )
+                for item in manifest["layers"]
+            ),
+        )
+    except ProgramError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ProgramError(f"manifest.json is damaged ({error!r})") from None
+
+
+def _tensor(item: dict[str, Any]) -> TensorInfo:
+    channels, height, width = (int(size) for size in item["shape"])
+    return TensorInfo(
+        name=item["name"], shape=(channels, height, width), segment=int(item["segment"]),
+        offset=int(item["offset"]), scale=float(item["scale"]),
+        zero_point=int(item["zero_point"]),
+    )
