@@ -1,0 +1,244 @@
+"""The matrix unit: sampler, weight loader, array; fills accumulator tiles."""
+
+from __future__ import annotations
+
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from amaranth import Module, Mux, Signal, signed, unsigned
+from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
+from pliant.spec.isa import Matrix
+from pliant_hw.array import ARRAY_LATENCY, MatrixArray, sum_shape
+from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
+from pliant_hw.walker import Walker
+
+
+class WeightLoader(wiring.Component):
+    """Brings the weights of one pass after another into the array's shadow tile.
+
+    A tile takes `rows` cycles; the next one starts in the cycle after `take`, so passes of `rows`
+    pixels or more never wait.
+
+    Members
+    -------
+    instruction : In(stream)   decoded Matrix
+    ready : Out   the shadow tile is complete in time for a word issued now
+    take : In   a word that will swap the tiles is issued now; only when `ready`
+    read_enable, address : Out, data : In   weight buffer, latency 1
+    write, row : Out   to the array's shadow tile, with the buffer's data
+    """
+
+    instruction: stream.Interface
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__({
+            "instruction": In(stream.Signature(instruction_layout(Matrix))),
+            "ready": Out(1),
+            "take": In(1),
+            "read_enable": Out(1),
+            "address": Out(range(config.weight_depth)),
+            "write": Out(1),
+            "row": Out(range(config.rows)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        rows = self._config.rows
+        new = self.instruction.payload
+        current = Signal(instruction_layout(Matrix))
+        remaining = Signal()  # passes of `current` are left to load
+        loading = Signal()
+        full = Signal()
+        row = Signal(range(rows))
+        kernel_x, kernel_y, group = Signal(8), Signal(8), Signal(12)
+        last_row = Signal()
+        last_x = Signal()
+        last_y = Signal()
+        m.d.comb += [
+            last_row.eq(row == rows - 1),
+            last_x.eq(kernel_x == current.kernel_width - 1),
+            last_y.eq(last_x & (kernel_y == current.kernel_height - 1)),
+            # The word's swap comes FEATURE_READ_LATENCY cycles after its issue, the last row's
+            # write one cycle after its read.
+            self.ready.eq(full | (loading & last_row)),
+            self.read_enable.eq(loading),
+        ]
+        assert FEATURE_READ_LATENCY >= 2
+        m.d.sync += [self.write.eq(loading), self.row.eq(row)]
+
+        with m.If(loading):
+            m.d.sync += [self.address.eq(self.address + 1), row.eq(row + 1)]
+            with m.If(last_row):
+                m.d.sync += [loading.eq(0), full.eq(1), row.eq(0), kernel_x.eq(kernel_x + 1)]
+                with m.If(last_x):
+                    m.d.sync += [kernel_x.eq(0), kernel_y.eq(kernel_y + 1)]
+                with m.If(last_y):
+                    m.d.sync += [kernel_y.eq(0), group.eq(group + 1)]
+                    with m.If(group == current.groups - 1):
+                        m.d.sync += remaining.eq(0)
+        with m.If(self.take):
+            m.d.sync += full.eq(0)
+
+        starts = Signal()  # the shadow tile is free from the next cycle on
+        m.d.comb += starts.eq((~loading & ~full) | self.take)
+        more = Signal()
+        m.d.comb += more.eq(remaining & ~(loading & last_y & (group == current.groups - 1)))
+        with m.If(starts & more):
+            m.d.sync += loading.eq(1)
+        with m.If(self.instruction.valid & self.instruction.ready):
+            m.d.sync += [current.eq(new), remaining.eq(1), self.address.eq(new.weights),
+                         group.eq(0), kernel_y.eq(0), kernel_x.eq(0)]
+        m.d.comb += self.instruction.ready.eq(~remaining & ~loading)
+        return m
+
+
+class MatrixUnit(wiring.Component):
+    """Executes Matrix instructions, one word a cycle, without a bubble between passes or tiles.
+
+    Latency from the acceptance of a feature word to its accumulation: FEATURE_READ_LATENCY +
+    ARRAY_LATENCY + 2 cycles. A pass takes max(pixels, rows) cycles, plus one for each bank conflict.
+
+    Members
+    -------
+    instruction : In(stream)   decoded Matrix; its tokens have been consumed
+    done : Out   pulse: the oldest instruction's accumulators are complete
+    feature : Out(FeatureReadPort)
+    weight_enable, weight_address : Out, weight_data : In   weight buffer, latency 1
+    add_valid, add_bank, add_entry, add_overwrite, sums : Out   see Accumulators
+    busy, active, wait_weights, wait_bank : Out   for the counters
+    """
+
+    instruction: stream.Interface
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__({
+            "instruction": In(stream.Signature(instruction_layout(Matrix))),
+            "done": Out(1),
+            "feature": Out(FeatureReadPort(config)),
+            "weight_enable": Out(1),
+            "weight_address": Out(range(config.weight_depth)),
+            "weight_data": In(data.ArrayLayout(signed(8), config.cols)),
+            "add_valid": Out(1),
+            "add_bank": Out(1),
+            "add_entry": Out(range(config.accumulator_depth)),
+            "add_overwrite": Out(1),
+            "sums": Out(data.ArrayLayout(sum_shape(config), config.cols)),
+            "busy": Out(1),
+            "active": Out(1),
+            "wait_weights": Out(1),
+            "wait_bank": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        tag_layout = data.StructLayout({
+            "pad_value": signed(8),
+            "bank": unsigned(1),
+            "base": unsigned(12),
+            "accumulate": unsigned(1),
+        })
+        m.submodules.walker = walker = Walker(config=config, tag=tag_layout)
+        m.submodules.loader = loader = WeightLoader(config=config)
+        m.submodules.array = array = MatrixArray(config=config)
+        m.submodules.pending = pending = SyncFIFOBuffered(
+            width=len(walker.nest.payload.as_value()), depth=2)
+
+        # An instruction goes to the weight loader and, through a queue, to the walker.
+        new = self.instruction.payload
+        start = Signal(walker.nest.payload.shape())
+        nest, tag = start.nest, start.tag
+        m.d.comb += [
+            loader.instruction.payload.eq(new),
+            loader.instruction.valid.eq(self.instruction.valid & pending.w_rdy),
+            pending.w_en.eq(self.instruction.valid & loader.instruction.ready),
+            self.instruction.ready.eq(loader.instruction.ready & pending.w_rdy),
+            nest.base.eq(new.source), nest.group_stride.eq(new.group_stride),
+            nest.row_stride.eq(new.row_stride),
+            nest.height.eq(new.height), nest.width.eq(new.width),
+            nest.origin_y.eq(new.origin_y), nest.origin_x.eq(new.origin_x),
+            nest.groups.eq(new.groups),
+            nest.outer_height.eq(new.kernel_height), nest.outer_width.eq(new.kernel_width),
+            nest.outer_step_y.eq(new.dilation_y), nest.outer_step_x.eq(new.dilation_x),
+            nest.inner_height.eq(new.out_height), nest.inner_width.eq(new.out_width),
+            nest.inner_step_y.eq(new.stride_y), nest.inner_step_x.eq(new.stride_x),
+            tag.pad_value.eq(new.pad_value), tag.bank.eq(new.accumulator_bank),
+            tag.base.eq(new.accumulator_base), tag.accumulate.eq(new.accumulate),
+            pending.w_data.eq(start),
+            walker.nest.valid.eq(pending.r_rdy),
+            walker.nest.payload.as_value().eq(pending.r_data),
+            pending.r_en.eq(walker.nest.ready),
+        ]
+
+        # Issue: a position goes on when its weights are there and the buffer takes the request.
+        position = walker.position.payload
+        valid = walker.position.valid
+        weights_ready = Signal()
+        issue = Signal()
+        m.d.comb += [
+            weights_ready.eq(~position.inner_first | loader.ready),
+            self.feature.valid.eq(valid & position.inside & weights_ready),
+            self.feature.mask.eq(1 << position.bank),
+            issue.eq(valid & weights_ready & (~position.inside | self.feature.ready)),
+            walker.position.ready.eq(issue),
+            loader.take.eq(issue & position.inner_first),
+            self.active.eq(issue),
+            self.wait_weights.eq(valid & ~weights_ready),
+            self.wait_bank.eq(self.feature.valid & ~self.feature.ready),
+        ]
+        m.d.comb += [self.feature.address[bank].eq(position.address)
+                     for bank in range(FEATURE_BANKS)]
+
+        # What must be known of a word later on travels beside it.
+        meta_layout = data.StructLayout({
+            "valid": 1, "position": walker.position.payload.shape(),
+        })
+        stages = FEATURE_READ_LATENCY + ARRAY_LATENCY - 1
+        meta = [Signal(meta_layout, name=f"meta_{stage}") for stage in range(stages + 1)]
+        m.d.comb += [meta[0].valid.eq(issue), meta[0].position.eq(position)]
+        for before, after in zip(meta, meta[1:], strict=False):
+            m.d.sync += after.eq(before)
+
+        arrived = meta[FEATURE_READ_LATENCY]
+        lanes = data.ArrayLayout(signed(8), config.rows)
+        word = Signal(lanes)
+        m.d.comb += word.as_value().eq(self.feature.data[arrived.position.bank])
+        m.d.comb += [
+            array.valid.eq(arrived.valid),
+            array.swap.eq(arrived.position.inner_first),
+            *(array.word[row].eq(
+                Mux(arrived.position.inside, word[row], arrived.position.tag.pad_value))
+              for row in range(config.rows)),
+            self.weight_enable.eq(loader.read_enable),
+            self.weight_address.eq(loader.address),
+            array.weight_write.eq(loader.write),
+            array.weight_row.eq(loader.row),
+            array.weight_data.eq(self.weight_data),
+            self.sums.eq(array.sums),
+        ]
+
+        leaving = meta[stages]
+        entry = Signal(range(config.accumulator_depth))  # of the word behind the leaving one
+        m.d.comb += [
+            self.add_valid.eq(leaving.valid),
+            self.add_bank.eq(leaving.position.tag.bank),
+            self.add_overwrite.eq(leaving.position.first & ~leaving.position.tag.accumulate),
+            self.add_entry.eq(
+                Mux(leaving.position.inner_first, leaving.position.tag.base, entry)),
+        ]
+        with m.If(leaving.valid):
+            m.d.sync += entry.eq(self.add_entry + 1)
+
+        finished = Signal(2)  # sums added, then written
+        in_flight = Signal(range(16))
+        accepted = Signal()
+        m.d.comb += accepted.eq(self.instruction.valid & self.instruction.ready)
+        m.d.sync += [
+            finished.eq((finished << 1) | (leaving.valid & leaving.position.last)),
+            in_flight.eq(in_flight + accepted - self.done),
+        ]
+        m.d.comb += [self.done.eq(finished[1]), self.busy.eq(in_flight != 0)]
+        return m

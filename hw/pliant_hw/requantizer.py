@@ -1,0 +1,196 @@
+"""The requantizer: int32 to int8, one feature word a cycle."""
+
+from __future__ import annotations
+
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from amaranth import Module, Mux, Shape, Signal, signed, unsigned
+from pliant.spec.config import AcceleratorConfig
+from pliant.spec.numerics import Rounding
+from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
+
+SHIFT_BITS = 6
+REQUANTIZER_LATENCY = 4 + ROUNDING_LATENCY + 1
+"""Bias; product (2); double rounding; shift; clip."""
+
+
+def parameter_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return the fields of one per-channel record that the hardware keeps."""
+    return data.StructLayout({
+        "bias": signed(32),
+        "multiplier": unsigned(config.multiplier_bits),
+        "shift": unsigned(SHIFT_BITS),
+    })
+
+
+def delayed(m: Module, value: Signal, cycles: int, name: str) -> Signal:
+    """Return `value` some cycles later."""
+    shape: Shape = value.shape()
+    for stage in range(cycles):
+        later = Signal(shape, name=f"{name}_{stage}")
+        m.d.sync += later.eq(value)
+        value = later
+    return value
+
+
+class RequantizerLane(wiring.Component):
+    """One lane of the requantizer; the same latency, no valid bit."""
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__({
+            "value": In(signed(32)),
+            "parameters": In(parameter_layout(config)),
+            "rounding": In(Rounding),
+            "zero_point": In(signed(8)),
+            "clip_min": In(signed(8)),
+            "clip_max": In(signed(8)),
+            "result": Out(signed(8)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = self._config.multiplier_bits
+        product_shape = signed(32 + bits)
+        m.submodules.shifter = shifter = RoundingShifter(
+            width=product_shape.width, shift_bits=SHIFT_BITS)
+
+        biased = Signal(signed(32))
+        multiplier = Signal(bits)
+        product = Signal(product_shape)
+        product_2 = Signal(product_shape)
+        m.d.sync += [
+            biased.eq(self.value + self.parameters.bias),
+            multiplier.eq(self.parameters.multiplier),
+            product.eq(biased * multiplier),
+            product_2.eq(product),
+        ]
+        shift = delayed(m, self.parameters.shift, 3, "shift")
+
+        double = Signal()
+        m.d.comb += double.eq(self.rounding == Rounding.GEMMLOWP)
+        once = Signal(product_shape)
+        rest = Signal(SHIFT_BITS)
+        m.d.sync += [
+            once.eq(Mux(double, (product_2 + (1 << (bits - 1))) >> bits, product_2)),
+            rest.eq(Mux(double, Mux(shift > bits, shift - bits, 0), shift)),
+        ]
+        m.d.comb += [shifter.value.eq(once), shifter.shift.eq(rest),
+                     shifter.rounding.eq(self.rounding)]
+        clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, self.result)
+        return m
+
+
+def clip(m: Module, value: object, low: object, high: object, result: Signal) -> None:
+    """Register `value` clamped to [low, high] in `result`."""
+    wide = Signal(signed(12), name="unclipped")
+    m.d.comb += wide.eq(value)
+    m.d.sync += result.eq(Mux(wide < low, low, Mux(wide > high, high, wide)))
+
+
+class Requantizer(wiring.Component):
+    """Scales int32 values to int8, one word a cycle, latency REQUANTIZER_LATENCY (7).
+
+    Implements :func:`pliant.spec.numerics.requantize` with the bias added first. `rounding`,
+    `zero_point`, `clip_min` and `clip_max` hold still while a word is inside.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    valid : In, values : In   lanes x int32
+    parameters : In   lanes x record, beside `values`
+    rounding, zero_point, clip_min, clip_max : In
+    out_valid : Out, results : Out   lanes x int8
+    """
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__({
+            "valid": In(1),
+            "values": In(data.ArrayLayout(signed(32), config.lanes)),
+            "parameters": In(data.ArrayLayout(parameter_layout(config), config.lanes)),
+            "rounding": In(Rounding),
+            "zero_point": In(signed(8)),
+            "clip_min": In(signed(8)),
+            "clip_max": In(signed(8)),
+            "out_valid": Out(1),
+            "results": Out(data.ArrayLayout(signed(8), config.lanes)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for index in range(self._config.lanes):
+            m.submodules[f"lane_{index}"] = lane = RequantizerLane(config=self._config)
+            m.d.comb += [
+                lane.value.eq(self.values[index]),
+                lane.parameters.eq(self.parameters[index]),
+                lane.rounding.eq(self.rounding),
+                lane.zero_point.eq(self.zero_point),
+                lane.clip_min.eq(self.clip_min),
+                lane.clip_max.eq(self.clip_max),
+                self.results[index].eq(lane.result),
+            ]
+        m.d.comb += self.out_valid.eq(delayed(m, self.valid, REQUANTIZER_LATENCY, "valid"))
+        return m
+
+
+class ResidualAdder(wiring.Component):
+    """Adds a residual word to a requantized one, one word a cycle, latency ADDER_LATENCY (5).
+
+    Implements :func:`pliant.spec.numerics.add`. With `enable` low a word passes unchanged, with the
+    same latency. The control inputs hold still while a word is inside.
+
+    Members
+    -------
+    valid : In, words, residuals : In   lanes x int8
+    enable, multiplier, residual_multiplier, offset, shift, rounding, zero_point, clip_min,
+    clip_max : In
+    out_valid : Out, results : Out   lanes x int8
+    """
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        word = data.ArrayLayout(signed(8), config.lanes)
+        super().__init__({
+            "valid": In(1),
+            "words": In(word),
+            "residuals": In(word),
+            "enable": In(1),
+            "multiplier": In(signed(9)),
+            "residual_multiplier": In(signed(9)),
+            "offset": In(signed(20)),
+            "shift": In(5),
+            "rounding": In(Rounding),
+            "zero_point": In(signed(8)),
+            "clip_min": In(signed(8)),
+            "clip_max": In(signed(8)),
+            "out_valid": Out(1),
+            "results": Out(word),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for index in range(self._config.lanes):
+            m.submodules[f"shifter_{index}"] = shifter = RoundingShifter(width=21, shift_bits=5)
+            products = [Signal(signed(17), name=f"product_{index}_{side}") for side in range(2)]
+            total = Signal(signed(21), name=f"total_{index}")
+            summed = Signal(signed(8), name=f"sum_{index}")
+            m.d.sync += [
+                products[0].eq(self.words[index] * self.multiplier),
+                products[1].eq(self.residuals[index] * self.residual_multiplier),
+                total.eq(products[0] + products[1] + self.offset),
+            ]
+            m.d.comb += [shifter.value.eq(total), shifter.shift.eq(self.shift),
+                         shifter.rounding.eq(self.rounding)]
+            clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, summed)
+            unchanged = delayed(m, self.words[index], ADDER_LATENCY, f"word_{index}")
+            m.d.comb += self.results[index].eq(Mux(self.enable, summed, unchanged))
+        m.d.comb += self.out_valid.eq(delayed(m, self.valid, ADDER_LATENCY, "valid"))
+        return m
+
+
+ADDER_LATENCY = 2 + ROUNDING_LATENCY + 1

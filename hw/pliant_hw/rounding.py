@@ -1,0 +1,79 @@
+"""Right shift with rounding, the one piece that requantizer and residual adder share."""
+
+from __future__ import annotations
+
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from amaranth import Cat, Const, Module, Mux, Signal, signed
+from pliant.spec.numerics import Rounding
+
+ROUNDED_BITS = 11
+"""Signed; the result is clamped to these: any int8 zero point still saturates it to int8."""
+
+ROUNDING_LATENCY = 2
+
+
+class RoundingShifter(wiring.Component):
+    """``clamp(rounding_shift(value, shift, rounding))``, one value a cycle, latency 2.
+
+    Implements :func:`pliant.spec.numerics.rounding_shift`.
+
+    Parameters
+    ----------
+    width : int
+        Bits of the signed value.
+    shift_bits : int
+        Bits of the shift.
+
+    Members
+    -------
+    value, shift, rounding : In
+    result : Out   signed(ROUNDED_BITS), clamped
+    """
+
+    def __init__(self, *, width: int, shift_bits: int) -> None:
+        self._width = width
+        super().__init__({
+            "value": In(signed(width)),
+            "shift": In(shift_bits),
+            "rounding": In(Rounding),
+            "result": Out(signed(ROUNDED_BITS)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        # One fraction bit is kept below the integer part; `sticky` says whether more follow.
+        shifted = Signal(signed(self._width + 1))
+        sticky = Signal()
+        negative = Signal()
+        rounding = Signal(Rounding)
+        everything = Const((1 << self._width) - 1, self._width)
+        unused = Signal(range(self._width + 2))  # bits that are not below the half bit
+        below_half = Signal(self._width)
+        m.d.comb += [
+            unused.eq(Mux(self.shift > self._width, 0, self._width + 1 - self.shift)),
+            below_half.eq(everything >> unused),
+        ]
+        m.d.sync += [
+            shifted.eq(Cat(0, self.value).as_signed() >> self.shift),
+            sticky.eq((self.value & below_half).any()),
+            negative.eq(self.value < 0),
+            rounding.eq(self.rounding),
+        ]
+        integer = Signal(signed(self._width))
+        half = Signal()
+        up = Signal()
+        m.d.comb += [integer.eq(shifted[1:].as_signed()), half.eq(shifted[0])]
+        with m.Switch(rounding):
+            with m.Case(Rounding.HALF_EVEN):
+                m.d.comb += up.eq(half & (sticky | integer[0]))
+            with m.Case(Rounding.HALF_UP):
+                m.d.comb += up.eq(half)
+            with m.Default():
+                m.d.comb += up.eq(half & (sticky | ~negative))
+        high = (1 << (ROUNDED_BITS - 1)) - 2  # room for the carry of `up`
+        low = -high
+        m.d.sync += self.result.eq(
+            Mux(integer > high, high, Mux(integer < low, low, integer)) + up)
+        return m

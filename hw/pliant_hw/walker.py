@@ -1,0 +1,220 @@
+"""Walks a loop nest over a feature region and yields bank addresses, one position a cycle."""
+
+from __future__ import annotations
+
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from amaranth import Cat, Module, Signal, signed, unsigned
+from amaranth.hdl import ShapeLike
+from pliant.spec.config import AcceleratorConfig
+from pliant_hw.layouts import feature_address_bits
+
+COORDINATE_BITS = 17
+"""Signed; holds origin + (kernel - 1)*dilation + (out - 1)*stride for all encodable fields."""
+
+STRIDE_BITS = 16
+ROW_STRIDE_BITS = 12
+SIZE_BITS = 11
+STEP_BITS = 4
+
+GROUP_BITS = 2
+"""Enough for a group's place in an accumulator tile: cols is at most 4*lanes."""
+
+NEST = data.StructLayout({
+    "base": unsigned(16),
+    "group_stride": unsigned(STRIDE_BITS),
+    "row_stride": unsigned(ROW_STRIDE_BITS),
+    "height": unsigned(SIZE_BITS),
+    "width": unsigned(SIZE_BITS),
+    "origin_y": signed(12),
+    "origin_x": signed(12),
+    "groups": unsigned(12),
+    "outer_height": unsigned(SIZE_BITS),
+    "outer_width": unsigned(SIZE_BITS),
+    "outer_step_y": unsigned(STEP_BITS),
+    "outer_step_x": unsigned(STEP_BITS),
+    "inner_height": unsigned(SIZE_BITS),
+    "inner_width": unsigned(SIZE_BITS),
+    "inner_step_y": unsigned(STEP_BITS),
+    "inner_step_x": unsigned(STEP_BITS),
+})
+"""A loop nest: lane group, outer row, outer column, inner row, inner column (fastest).
+
+The position is ``origin + outer*outer_step + inner*inner_step`` per axis. A convolution has the
+kernel outside and the output pixels inside, a pooling the other way round, a plain rectangle only
+an inner pair.
+"""
+
+
+def position_layout(config: AcceleratorConfig, tag: ShapeLike) -> data.StructLayout:
+    """Return what a walker yields for one position.
+
+    `inside` tells whether the position is in ``[0, height) x [0, width)``; `bank` and `address`
+    mean nothing otherwise. `inner_first`, `inner_last` mark the ends of the inner pair of loops,
+    `first` the whole first inner pair, `last` the very last position; `group` is the lane group
+    modulo 4; `tag` comes with the nest.
+    """
+    return data.StructLayout({
+        "bank": unsigned(2),
+        "address": unsigned(feature_address_bits(config)),
+        "inside": unsigned(1),
+        "inner_first": unsigned(1),
+        "inner_last": unsigned(1),
+        "first": unsigned(1),
+        "last": unsigned(1),
+        "group": unsigned(GROUP_BITS),
+        "tag": tag,
+    })
+
+
+class Walker(wiring.Component):
+    """Turns a loop nest into positions, one a cycle; latency 3, no bubble between nests.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    tag : shape
+        Of a value that accompanies a nest and comes back with each of its positions.
+
+    Members
+    -------
+    nest : In(stream)   NEST and tag
+    position : Out(stream)   see position_layout
+    """
+
+    nest: stream.Interface
+    position: stream.Interface
+
+    def __init__(self, *, config: AcceleratorConfig, tag: ShapeLike = 0) -> None:
+        self._config = config
+        self._tag = tag
+        super().__init__({
+            "nest": In(stream.Signature(data.StructLayout({"nest": NEST, "tag": tag}))),
+            "position": Out(stream.Signature(position_layout(config, tag))),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        address_bits = feature_address_bits(self._config)
+        coordinate = signed(COORDINATE_BITS)
+
+        advance = Signal()  # all stages move together
+        m.d.comb += advance.eq(~self.position.valid | self.position.ready)
+
+        # Stage 0: counters and coordinates.
+        nest = Signal(NEST)
+        tag = Signal(self._tag)
+        running = Signal()
+        first = Signal()
+        group_base = Signal(address_bits)
+        group, outer_y, outer_x, inner_y, inner_x = (
+            Signal(range(1 << bits), name=name)
+            for name, bits in (("group", 12), ("outer_y", SIZE_BITS), ("outer_x", SIZE_BITS),
+                               ("inner_y", SIZE_BITS), ("inner_x", SIZE_BITS))
+        )
+        start_y, start_x, y, x = (
+            Signal(coordinate, name=name) for name in ("start_y", "start_x", "y", "x")
+        )
+
+        inner_x_last = Signal()
+        inner_last = Signal()
+        outer_x_last = Signal()
+        outer_last = Signal()
+        last = Signal()
+        m.d.comb += [
+            inner_x_last.eq(inner_x == nest.inner_width - 1),
+            inner_last.eq(inner_x_last & (inner_y == nest.inner_height - 1)),
+            outer_x_last.eq(outer_x == nest.outer_width - 1),
+            outer_last.eq(outer_x_last & (outer_y == nest.outer_height - 1)),
+            last.eq(inner_last & outer_last & (group == nest.groups - 1)),
+            self.nest.ready.eq(~running | (advance & last)),
+        ]
+
+        with m.If(running & advance):
+            m.d.sync += [inner_x.eq(inner_x + 1), x.eq(x + nest.inner_step_x)]
+            with m.If(inner_x_last):
+                m.d.sync += [inner_x.eq(0), x.eq(start_x),
+                             inner_y.eq(inner_y + 1), y.eq(y + nest.inner_step_y)]
+            with m.If(inner_last):
+                next_x = start_x + nest.outer_step_x
+                next_y = start_y + nest.outer_step_y
+                m.d.sync += [
+                    inner_y.eq(0), y.eq(start_y), first.eq(0),
+                    outer_x.eq(outer_x + 1), start_x.eq(next_x), x.eq(next_x),
+                ]
+                with m.If(outer_x_last):
+                    m.d.sync += [
+                        outer_x.eq(0), start_x.eq(nest.origin_x), x.eq(nest.origin_x),
+                        outer_y.eq(outer_y + 1), start_y.eq(next_y), y.eq(next_y),
+                    ]
+                with m.If(outer_last):
+                    m.d.sync += [
+                        outer_y.eq(0), start_y.eq(nest.origin_y), y.eq(nest.origin_y),
+                        group.eq(group + 1), group_base.eq(group_base + nest.group_stride),
+                    ]
+            with m.If(last):
+                m.d.sync += running.eq(0)
+        with m.If(self.nest.valid & self.nest.ready):
+            new = self.nest.payload.nest
+            m.d.sync += [
+                nest.eq(new), tag.eq(self.nest.payload.tag), running.eq(1), first.eq(1),
+                group_base.eq(new.base), group.eq(0),
+                outer_y.eq(0), outer_x.eq(0), inner_y.eq(0), inner_x.eq(0),
+                start_y.eq(new.origin_y), start_x.eq(new.origin_x),
+                y.eq(new.origin_y), x.eq(new.origin_x),
+            ]
+
+        # Stage 1: bounds and the row product; stage 2 adds up.
+        valid = Signal()
+        row = Signal(address_bits)
+        column = Signal(address_bits)
+        flags = Signal(position_layout(self._config, self._tag))
+        out = self.position.payload
+        with m.If(advance):
+            m.d.sync += [
+                valid.eq(running),
+                row.eq(y[1:SIZE_BITS] * nest.row_stride),
+                column.eq(group_base + x[1:SIZE_BITS]),
+                flags.bank.eq(Cat(x[0], y[0])),
+                flags.inside.eq((y >= 0) & (y < nest.height) & (x >= 0) & (x < nest.width)),
+                flags.inner_first.eq((inner_x == 0) & (inner_y == 0)),
+                flags.inner_last.eq(inner_last),
+                flags.first.eq(first),
+                flags.last.eq(last),
+                flags.group.eq(group),
+                flags.tag.eq(tag),
+                self.position.valid.eq(valid),
+                out.eq(flags),
+                out.address.eq(row + column),
+            ]
+        return m
+
+
+def connect_rectangle(
+    m: Module,
+    walker: Walker,
+    *,
+    valid: object,
+    base: object,
+    group_stride: object,
+    row_stride: object,
+    y: object,
+    x: object,
+    groups: object,
+    height: object,
+    width: object,
+) -> None:
+    """Drive a walker's nest with a rectangle at row `y`, column `x` of an unbounded region."""
+    nest = walker.nest.payload.nest
+    everything = (1 << SIZE_BITS) - 1
+    m.d.comb += [
+        walker.nest.valid.eq(valid),
+        nest.base.eq(base), nest.group_stride.eq(group_stride), nest.row_stride.eq(row_stride),
+        nest.height.eq(everything), nest.width.eq(everything),
+        nest.origin_y.eq(y), nest.origin_x.eq(x), nest.groups.eq(groups),
+        nest.outer_height.eq(1), nest.outer_width.eq(1),
+        nest.outer_step_y.eq(0), nest.outer_step_x.eq(0),
+        nest.inner_height.eq(height), nest.inner_width.eq(width),
+        nest.inner_step_y.eq(1), nest.inner_step_x.eq(1),
+    ]
