@@ -52,6 +52,7 @@ class Dispatcher(wiring.Component):
     -------
     program : In(stream)   WORD
     exhausted : In   the program has no more words than `program` shows
+    halt : In   hand out nothing more
     end_seen : Out   End has been decoded: nothing more is taken
     end : Out   pulse: program completed
     fault : Out(FaultReport)
@@ -74,6 +75,7 @@ class Dispatcher(wiring.Component):
         super().__init__({
             "program": In(stream.Signature(WORD)),
             "exhausted": In(1),
+            "halt": In(1),
             "end_seen": Out(1),
             "end": Out(1),
             "fault": Out(FaultReport(config)),
@@ -188,7 +190,7 @@ class Dispatcher(wiring.Component):
         m.d.comb += [available[source].eq(tokens[source, unit] != 0) for source in Unit]
         m.d.comb += [
             satisfied.eq(~(head.wait & ~available).any()),
-            out.valid.eq(queue.r_rdy & satisfied & signals.w_rdy),
+            out.valid.eq(queue.r_rdy & satisfied & signals.w_rdy & ~self.halt),
             out.payload.eq(head.fields),
             start.eq(out.valid & out.ready),
             queue.r_en.eq(start),

@@ -38,9 +38,10 @@ class LookupTable(wiring.Component):
         self._config = config
         beat = config.axi_data_bytes
         self._staging = BeatMemory(config=config, word_bytes=beat, depth=TABLE_ENTRIES // beat)
+        self.beat_address_bits = self._staging.beat_address_bits
         word = data.ArrayLayout(signed(8), config.lanes)
         super().__init__({
-            "write": In(BeatWritePort(config, self._staging.beat_address_bits)),
+            "write": In(BeatWritePort(config, self.beat_address_bits)),
             "update": In(1),
             "ready": Out(1),
             "valid": In(1),

@@ -38,8 +38,9 @@ class ParameterUnit(wiring.Component):
         depth = config.parameter_depth * config.parameter_bytes // word_bytes
         self._memory = BeatMemory(config=config, word_bytes=word_bytes, depth=depth)
         self._records = word_bytes // config.parameter_bytes
+        self.beat_address_bits = self._memory.beat_address_bits
         super().__init__({
-            "write": In(BeatWritePort(config, self._memory.beat_address_bits)),
+            "write": In(BeatWritePort(config, self.beat_address_bits)),
             "fetch": In(1),
             "first": In(range(config.parameter_depth)),
             "ready": Out(1),

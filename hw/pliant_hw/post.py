@@ -12,6 +12,7 @@ from pliant.spec.isa import Post, Source
 from pliant_hw.accumulators import ACCUMULATOR_READ_LATENCY
 from pliant_hw.layouts import (
     FEATURE_READ_LATENCY,
+    BeatWritePort,
     FeatureReadPort,
     FeatureWritePort,
     instruction_layout,
@@ -259,8 +260,8 @@ class PostProcessor(wiring.Component):
             "window": Out(FeatureReadPort(config)),
             "residual": Out(FeatureReadPort(config)),
             "output": Out(FeatureWritePort(config)),
-            "parameters": In(self._parameters.signature.members["write"].signature),
-            "table": In(self._table.signature.members["write"].signature),
+            "parameters": In(BeatWritePort(config, self._parameters.beat_address_bits)),
+            "table": In(BeatWritePort(config, self._table.beat_address_bits)),
             "read_valid": Out(1),
             "read_bank": Out(1),
             "read_entry": Out(range(config.accumulator_depth)),
