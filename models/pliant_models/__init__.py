@@ -1,0 +1,1 @@
+"""Quantized networks: Brevitas layers, rewriting of float models, recipes, export to integers."""

@@ -1,0 +1,187 @@
+"""A float model rewritten into a trainable quantized one, made of Brevitas layers.
+
+Every tensor between layers becomes int8: a quantizer stands behind each input, and behind each
+convolution, linear layer, addition and average pool together with the activation that follows it.
+Other layers (max pooling, flattening, an activation on its own) map int8 to int8.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+
+import torch
+from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear
+from torch import Tensor, fx, nn
+
+from pliant_models import operators
+from pliant_models.capture import UnsupportedLayerError, aten, capture, layer_name, shape
+from pliant_models.layers import AveragePool, Clamp, Sum, real
+from pliant_models.quantizers import ActivationQuantizer, constant_activation_quantizer
+
+TENSOR = "tensor"
+"""Metadata of nodes that yield an int8 tensor: its name, that of its layer."""
+
+SHAPE = "shape"
+"""Metadata of nodes: (channels, height, width) of the value, also where it is flattened."""
+
+ACCUMULATING = (QuantConv2d, QuantLinear, Sum, AveragePool)
+"""Layers whose results are wider than int8 and are quantized next."""
+
+
+def quantize(
+    model: nn.Module, example: Tensor, *, input_scale: float | None = None
+) -> fx.GraphModule:
+    """Return a trainable quantized copy of a float model, to be calibrated and fine-tuned.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Float model with one input; batch norms are folded with their running statistics.
+    example : Tensor
+        One or more images (images, channels, height, width), for tracing.
+    input_scale : float, optional
+        Fixed scale of the int8 input, a power of two; calibrated and learned if not given.
+
+    Raises
+    ------
+    UnsupportedLayerError
+        Names every layer that cannot be quantized, the reason and the remedy.
+    """
+    source = capture(model, example)
+    layers: dict[fx.Node, nn.Module] = {}
+    errors = []
+    for node in source.graph.nodes:
+        if node.op == "call_function" and node.target is not aten.sym_size.int:
+            try:
+                layers[node] = operators.build(source, node)
+            except UnsupportedLayerError as error:
+                errors += error.layers
+    if errors:
+        raise UnsupportedLayerError(errors)
+    return _Rewriter(source, layers, input_scale).run()
+
+
+def calibrate(model: fx.GraphModule, batches: Iterable[Tensor]) -> None:
+    """Set the scales of activations from float images; leaves the model in evaluation mode."""
+    with warnings.catch_warnings():  # brevitas.graph warns of a package that is not needed here
+        warnings.simplefilter("ignore")
+        from brevitas.graph.calibrate import calibration_mode
+    model.eval()
+    with torch.no_grad(), calibration_mode(model):
+        for batch in batches:
+            model(batch)
+    model.eval()
+
+
+class _Rewriter:
+    """Connects quantized layers as `source` connects its operators, with quantizers between."""
+
+    def __init__(
+        self, source: fx.GraphModule, layers: dict[fx.Node, nn.Module], input_scale: float | None
+    ) -> None:
+        self._source = source
+        self._layers = layers
+        self._input_quantizer = (ActivationQuantizer if input_scale is None
+                                 else constant_activation_quantizer(input_scale))
+        self._graph = fx.Graph()
+        self._root = nn.Module()
+        self._values: dict[fx.Node, fx.Node] = {}
+        self._names: set[str] = set()
+
+    def run(self) -> fx.GraphModule:
+        """Return the quantized model."""
+        for node in self._source.graph.nodes:
+            if node.op == "placeholder":
+                self._input(node)
+            elif node.op == "output":
+                self._output(node)
+            elif node in self._layers and node not in self._values:
+                self._layer(node)
+        return fx.GraphModule(self._root, self._graph, class_name="QuantizedModel")
+
+    def _input(self, node: fx.Node) -> None:
+        value = self._graph.placeholder(node.name)
+        value.meta[SHAPE] = shape(node)
+        name = self._unique(node.name)
+        self._values[node] = self._quantize(value, name, self._input_quantizer)
+
+    def _layer(self, node: fx.Node) -> None:
+        layer, name = self._layers[node], self._unique(layer_name(node))
+        operands = [self._values[argument] for argument in node.args
+                    if isinstance(argument, fx.Node) and argument in self._values]
+        value = self._call(layer, name, operands, _image_shape(layer, node, operands))
+        last = node
+        if isinstance(layer, ACCUMULATING):
+            activation = self._fusable_activation(node)
+            if activation is not None:
+                last = activation
+                value = self._call(_float_activation(self._layers[last]), f"{name}.act", [value])
+            value = self._quantize(value, name, ActivationQuantizer)
+        elif not isinstance(layer, nn.Flatten):
+            value.meta[TENSOR] = name
+        if isinstance(layer, AveragePool) and len(shape(node)) == 1:  # mean without keepdim
+            value = self._call(nn.Flatten(), f"{name}.flatten", [value])
+        self._values[node] = self._values[last] = value
+
+    def _output(self, node: fx.Node) -> None:
+        values = tuple(
+            self._graph.call_function(real, (self._values[argument],))
+            for argument in node.all_input_nodes
+        )
+        self._graph.output(values[0] if len(values) == 1 else values)
+
+    def _fusable_activation(self, node: fx.Node) -> fx.Node | None:
+        """Return the activation that alone reads `node`, if there is one."""
+        users = list(node.users)
+        if len(users) == 1 and isinstance(self._layers.get(users[0]), Clamp):
+            return users[0]
+        return None
+
+    def _quantize(
+        self, value: fx.Node, name: str, quantizer: type[ActivationQuantizer]
+    ) -> fx.Node:
+        layer = QuantIdentity(act_quant=quantizer, return_quant_tensor=True)
+        result = self._call(layer, f"{name}.quant", [value])
+        result.meta[TENSOR] = name
+        return result
+
+    def _call(
+        self,
+        layer: nn.Module,
+        name: str,
+        operands: list[fx.Node],
+        image_shape: tuple[int, ...] | None = None,
+    ) -> fx.Node:
+        target = name.replace(".", "_")
+        self._root.add_module(target, layer)
+        node = self._graph.call_module(target, tuple(operands))
+        node.meta[SHAPE] = operands[0].meta[SHAPE] if image_shape is None else image_shape
+        return node
+
+    def _unique(self, name: str) -> str:
+        unique, count = name, 1
+        while unique in self._names:
+            unique, count = f"{name}_{count}", count + 1
+        self._names.add(unique)
+        return unique
+
+
+def _image_shape(
+    layer: nn.Module, node: fx.Node, operands: list[fx.Node]
+) -> tuple[int, ...]:
+    if len(shape(node)) == 3:
+        return shape(node)
+    if isinstance(layer, (QuantLinear, AveragePool)):
+        return (*shape(node), 1, 1)
+    kept: tuple[int, ...] = operands[0].meta[SHAPE]
+    return kept
+
+
+def _float_activation(layer: nn.Module) -> nn.Module:
+    """Return the activation that stands between an accumulating layer and its quantizer."""
+    assert isinstance(layer, Clamp)
+    if (layer.minimum, layer.maximum) == (0.0, math.inf):
+        return nn.ReLU()
+    return nn.Hardtanh(layer.minimum, layer.maximum)
