@@ -1,0 +1,1 @@
+"""The hardware, in Amaranth: one unit a file, joined in :mod:`pliant_hw.top`."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Module, Mux, Signal, signed
 from pliant.spec.config import ACCUMULATOR_BANKS, AcceleratorConfig
 from pliant_hw.array import sum_shape
 
@@ -35,6 +37,17 @@ class Accumulators(wiring.Component):
     values : Out   lanes x int32, ACCUMULATOR_READ_LATENCY cycles after the request
     """
 
+    sums: Any
+    values: Any
+    add_valid: Signal
+    add_bank: Signal
+    add_entry: Signal
+    add_overwrite: Signal
+    read_valid: Signal
+    read_bank: Signal
+    read_entry: Signal
+    read_group: Signal
+
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
         entry = range(config.accumulator_depth)
@@ -62,7 +75,7 @@ class Accumulators(wiring.Component):
         sum_entry = Signal.like(self.add_entry)
         write_valid = Signal(ACCUMULATOR_BANKS)
         write_entry = Signal.like(self.add_entry)
-        write_data = Signal(row)
+        write_data: Any = Signal(row)
         m.d.sync += [
             sum_valid.eq(self.add_valid), sum_bank.eq(self.add_bank),
             sum_overwrite.eq(self.add_overwrite), sum_entry.eq(self.add_entry),
@@ -71,7 +84,7 @@ class Accumulators(wiring.Component):
 
         stored = []
         for bank in range(ACCUMULATOR_BANKS):
-            memory = Memory(shape=32 * config.cols, depth=config.accumulator_depth, init=[])
+            memory: Memory[Any, Any] = Memory(shape=32 * config.cols, depth=config.accumulator_depth, init=[])
             m.submodules[f"bank_{bank}"] = memory
             read, write = memory.read_port(), memory.write_port()
             adding = Signal(name=f"adding_{bank}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from amaranth import Module, Shape, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Module, Signal, Value, signed
 from pliant.spec.config import AcceleratorConfig
 
 ARRAY_LATENCY = 3
 """Cycles from a word at the input to its sums at the output."""
 
 
-def sum_shape(config: AcceleratorConfig) -> signed:
+def sum_shape(config: AcceleratorConfig) -> Shape:
     """Return the shape of a column's sum: rows products of 16 bits."""
     return signed(16 + (config.rows - 1).bit_length())
 
@@ -34,6 +36,14 @@ class MatrixArray(wiring.Component):
     word : In   rows x int8
     sums : Out   cols x signed(16 + log2(rows)), ARRAY_LATENCY cycles after `word`
     """
+
+    weight_data: Any
+    word: Any
+    sums: Any
+    weight_write: Signal
+    weight_row: Signal
+    valid: Signal
+    swap: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -74,7 +84,16 @@ class MatrixArray(wiring.Component):
 class Column(wiring.Component):
     """One output channel: `rows` products, then their sum, each behind a register."""
 
-    def __init__(self, *, rows: int, sum_shape: signed) -> None:
+    activations: Any
+    weight_write: Signal
+    weight_row: Signal
+    weight: Signal
+    swap: Signal
+    multiply: Signal
+    add: Signal
+    sum: Signal
+
+    def __init__(self, *, rows: int, sum_shape: Shape) -> None:
         self._rows = rows
         super().__init__({
             "weight_write": In(1),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Module
 from pliant.spec.config import AcceleratorConfig
 from pliant_hw.layouts import BeatWritePort
 
@@ -29,6 +31,11 @@ class BeatMemory(wiring.Component):
     data : Out(8*word_bytes)   the word, one cycle after `read_enable`; held until the next read
     """
 
+    write: Any
+    read_enable: Signal
+    address: Signal
+    data: Signal
+
     def __init__(self, *, config: AcceleratorConfig, word_bytes: int, depth: int) -> None:
         beats, rest = divmod(word_bytes, config.axi_data_bytes)
         if rest or beats < 1:
@@ -50,7 +57,7 @@ class BeatMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         beat_bits = 8 * self._config.axi_data_bytes
-        memory = Memory(shape=beat_bits * self._beats, depth=self._depth, init=[])
+        memory: Memory[Any, Any] = Memory(shape=beat_bits * self._beats, depth=self._depth, init=[])
         m.submodules.memory = memory
         write, read = memory.write_port(granularity=beat_bits), memory.read_port()
         lane_bits = (self._beats - 1).bit_length()

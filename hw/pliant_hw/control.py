@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Module, Signal
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.registers import Fault, FaultUnit
 from pliant_hw.layouts import INDEX_BITS, FaultReport
@@ -41,6 +41,26 @@ class CoreControl(wiring.Component):
     done_event, fault_event : Out   pulses for the interrupt
     code, unit, instruction, address : Out   the latched fault
     """
+
+    start: Signal
+    reset: Signal
+    watchdog: Signal
+    end: Signal
+    index: Signal
+    bus_idle: Signal
+    unit_reset: Signal
+    unit_start: Signal
+    halt: Signal
+    running: Signal
+    done: Signal
+    fault: Signal
+    draining: Signal
+    done_event: Signal
+    fault_event: Signal
+    code: Signal
+    unit: Signal
+    instruction: Signal
+    address: Signal
 
     def __init__(self, *, config: AcceleratorConfig, faults: Sequence[str]) -> None:
         self._config = config

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from amaranth import Cat, Const, Module, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Cat, Const, Module, Signal, Value, unsigned
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import (
     HEADER_BITS,
@@ -63,6 +65,14 @@ class Dispatcher(wiring.Component):
     <unit>_wait_token : Out   the next instruction waits for a token
     """
 
+    program: Any
+    fault: Any
+    exhausted: Signal
+    halt: Signal
+    end_seen: Signal
+    end: Signal
+    index: Signal
+
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
         members: dict[str, wiring.Member] = {}
@@ -85,7 +95,7 @@ class Dispatcher(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        word = Signal(WORD)
+        word: Any = Signal(WORD)
         full = Signal()
         legal = Signal()
         checked = Signal()
@@ -173,7 +183,7 @@ class Dispatcher(wiring.Component):
         m.submodules[f"{name}_queue"] = queue
         m.submodules[f"{name}_signals"] = signals
 
-        tail = Signal(entry, name=f"{name}_tail")
+        tail: Any = Signal(entry, name=f"{name}_tail")
         raw = word.word
         m.d.comb += [tail.wait.eq(raw[OPCODE_BITS:]),
                      tail.signal.eq(raw[OPCODE_BITS + TOKEN_BITS:]),
@@ -208,7 +218,7 @@ class Dispatcher(wiring.Component):
             m.d.comb += consumed.eq(head.wait)
         with m.If(done):
             m.d.comb += sent.eq(signals.r_data)
-        return consumed, sent, taken, ~queue.r_rdy & (queue.level == 0) & (in_flight == 0)
+        return consumed, sent, taken, ~queue.r_rdy & (queue.w_level == 0) & (in_flight == 0)
 
     def _legal(self, raw: Value) -> Value:
         """Return whether a word is an instruction whose fields are in range."""

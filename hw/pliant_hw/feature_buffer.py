@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
-from amaranth import Const, Module, Mux, Signal, Value
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant_hw.layouts import FeatureReadPort, FeatureWritePort, feature_address_bits
 
@@ -52,7 +53,7 @@ class FeatureBuffer(wiring.Component):
         address_bits = feature_address_bits(self._config)
 
         for bank in range(FEATURE_BANKS):
-            memory = Memory(shape=word, depth=self._config.feature_depth, init=[])
+            memory: Memory[Any, Any] = Memory(shape=word, depth=self._config.feature_depth, init=[])
             m.submodules[f"bank_{bank}"] = memory
             read_port, write_port = memory.read_port(), memory.write_port()
 
@@ -83,7 +84,7 @@ class FeatureBuffer(wiring.Component):
         return m
 
     @staticmethod
-    def _arbitrate(m: Module, ports: Sequence[wiring.PureInterface]) -> None:
+    def _arbitrate(m: Module, ports: Sequence[Any]) -> None:
         claimed: Value = Const(0, FEATURE_BANKS)
         for port in ports:
             m.d.comb += port.ready.eq(~(port.mask & claimed).any())

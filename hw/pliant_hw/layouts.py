@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from amaranth import Shape, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Shape, signed, unsigned
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Instruction, fields
 from pliant.spec.registers import Fault, FaultUnit

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Module, Mux, Signal, signed
 from pliant.spec.config import AcceleratorConfig
 from pliant_hw.beat_memory import BeatMemory
 from pliant_hw.layouts import BeatWritePort
@@ -33,6 +35,15 @@ class LookupTable(wiring.Component):
     valid, enable : In, words : In   lanes x int8; unchanged when `enable` is low
     out_valid : Out, results : Out   lanes x int8
     """
+
+    write: Any
+    words: Any
+    results: Any
+    update: Signal
+    ready: Signal
+    valid: Signal
+    enable: Signal
+    out_valid: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -85,7 +96,7 @@ class LookupTable(wiring.Component):
         enabled = Signal()
         m.d.sync += [self.out_valid.eq(self.valid), enabled.eq(self.enable)]
         for index in range(self._config.lanes):
-            memory = Memory(shape=8, depth=TABLE_ENTRIES, init=[])
+            memory: Memory[Any, Any] = Memory(shape=8, depth=TABLE_ENTRIES, init=[])
             m.submodules[f"lane_{index}"] = memory
             read, write = memory.read_port(), memory.write_port()
             unchanged = Signal(8, name=f"unchanged_{index}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from amaranth import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Module, Mux, Signal, signed, unsigned
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Matrix
 from pliant_hw.array import ARRAY_LATENCY, MatrixArray, sum_shape
@@ -29,7 +31,13 @@ class WeightLoader(wiring.Component):
     write, row : Out   to the array's shadow tile, with the buffer's data
     """
 
-    instruction: stream.Interface
+    instruction: Any
+    ready: Signal
+    take: Signal
+    read_enable: Signal
+    address: Signal
+    write: Signal
+    row: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -47,7 +55,7 @@ class WeightLoader(wiring.Component):
         m = Module()
         rows = self._config.rows
         new = self.instruction.payload
-        current = Signal(instruction_layout(Matrix))
+        current: Any = Signal(instruction_layout(Matrix))
         remaining = Signal()  # passes of `current` are left to load
         loading = Signal()
         full = Signal()
@@ -110,7 +118,21 @@ class MatrixUnit(wiring.Component):
     busy, active, wait_weights, wait_bank : Out   for the counters
     """
 
-    instruction: stream.Interface
+    instruction: Any
+    feature: Any
+    weight_data: Any
+    sums: Any
+    done: Signal
+    weight_enable: Signal
+    weight_address: Signal
+    add_valid: Signal
+    add_bank: Signal
+    add_entry: Signal
+    add_overwrite: Signal
+    busy: Signal
+    active: Signal
+    wait_weights: Signal
+    wait_bank: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -149,7 +171,7 @@ class MatrixUnit(wiring.Component):
 
         # An instruction goes to the weight loader and, through a queue, to the walker.
         new = self.instruction.payload
-        start = Signal(walker.nest.payload.shape())
+        start: Any = Signal(walker.nest.payload.shape())
         nest, tag = start.nest, start.tag
         m.d.comb += [
             loader.instruction.payload.eq(new),
@@ -197,14 +219,14 @@ class MatrixUnit(wiring.Component):
             "valid": 1, "position": walker.position.payload.shape(),
         })
         stages = FEATURE_READ_LATENCY + ARRAY_LATENCY - 1
-        meta = [Signal(meta_layout, name=f"meta_{stage}") for stage in range(stages + 1)]
+        meta: list[Any] = [Signal(meta_layout, name=f"meta_{stage}") for stage in range(stages + 1)]
         m.d.comb += [meta[0].valid.eq(issue), meta[0].position.eq(position)]
         for before, after in zip(meta, meta[1:], strict=False):
             m.d.sync += after.eq(before)
 
         arrived = meta[FEATURE_READ_LATENCY]
         lanes = data.ArrayLayout(signed(8), config.rows)
-        word = Signal(lanes)
+        word: Any = Signal(lanes)
         m.d.comb += word.as_value().eq(self.feature.data[arrived.position.bank])
         m.d.comb += [
             array.valid.eq(arrived.valid),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Cat, Module, Mux, Signal, Value
 from pliant.spec.config import AcceleratorConfig
 from pliant_hw.beat_memory import BeatMemory
 from pliant_hw.layouts import BeatWritePort
@@ -31,6 +33,13 @@ class ParameterUnit(wiring.Component):
     group : In   lane group to present
     parameters : Out   lanes x record, combinational from `group`
     """
+
+    write: Any
+    parameters: Any
+    fetch: Signal
+    first: Signal
+    ready: Signal
+    group: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -76,7 +85,7 @@ class ParameterUnit(wiring.Component):
             shift = (self._records - 1).bit_length()
             m.d.sync += [reading.eq(1), word.eq(0), memory.address.eq(self.first >> shift)]
 
-        channels = [Signal(parameter_layout(config), name=f"channel_{index}")
+        channels: list[Any] = [Signal(parameter_layout(config), name=f"channel_{index}")
                     for index in range(config.cols)]
         for index in range(words):
             with m.If(arriving & (arriving_word == index)):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from amaranth import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Module, Mux, Signal, signed, unsigned
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Post, Source
 from pliant_hw.accumulators import ACCUMULATOR_READ_LATENCY
@@ -45,6 +47,21 @@ class ValueSource(wiring.Component):
     valid : Out, values : Out   lanes x int32, group : Out   its lane group
     wait_bank : Out
     """
+
+    instruction: Any
+    feature: Any
+    read_values: Any
+    values: Any
+    start: Signal
+    permit: Signal
+    issue: Signal
+    read_valid: Signal
+    read_bank: Signal
+    read_entry: Signal
+    read_group: Signal
+    valid: Signal
+    group: Signal
+    wait_bank: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -139,7 +156,7 @@ class ValueSource(wiring.Component):
             "valid": 1, "step": 1, "first": 1, "inside": 1, "bank": 2,
             "group": unsigned(len(self.group)),
         })
-        meta = Signal(meta_layout)
+        meta: Any = Signal(meta_layout)
         m.d.comb += [
             meta.valid.eq(self.issue), meta.step.eq(step), meta.first.eq(position.inner_first),
             meta.inside.eq(position.inside), meta.bank.eq(position.bank),
@@ -148,7 +165,7 @@ class ValueSource(wiring.Component):
         arrived = data.View(
             meta_layout, delayed(m, meta.as_value(), FEATURE_READ_LATENCY, "meta"))
         lanes = data.ArrayLayout(signed(8), config.lanes)
-        word = Signal(lanes)
+        word: Any = Signal(lanes)
         m.d.comb += word.as_value().eq(self.feature.data[arrived.bank])
         m.d.sync += [self.valid.eq(arrived.valid), self.group.eq(arrived.group)]
         for lane in range(config.lanes):
@@ -179,6 +196,14 @@ class ResidualReader(wiring.Component):
     claim : In   a value that will use one is issued
     take : In   the oldest word is used now, `word` : Out
     """
+
+    instruction: Any
+    feature: Any
+    start: Signal
+    available: Signal
+    claim: Signal
+    take: Signal
+    word: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -248,7 +273,21 @@ class PostProcessor(wiring.Component):
     busy, active, wait_bank : Out   for the counters
     """
 
-    instruction: stream.Interface
+    instruction: Any
+    window: Any
+    residual: Any
+    output: Any
+    parameters: Any
+    table: Any
+    read_values: Any
+    done: Signal
+    read_valid: Signal
+    read_bank: Signal
+    read_entry: Signal
+    read_group: Signal
+    busy: Signal
+    active: Signal
+    wait_bank: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -290,7 +329,7 @@ class PostProcessor(wiring.Component):
         wiring.connect(m, residuals.feature, wiring.flipped(self.residual))
 
         # One instruction at a time: fetch what it needs, then run.
-        current = Signal(instruction_layout(Post))
+        current: Any = Signal(instruction_layout(Post))
         start = Signal()
         accept = Signal()
         m.d.comb += accept.eq(self.instruction.valid & self.instruction.ready)

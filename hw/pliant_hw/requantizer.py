@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from amaranth import Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Module, Mux, Shape, Signal, signed, unsigned
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.numerics import Rounding
 from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
@@ -36,6 +38,14 @@ def delayed(m: Module, value: Signal, cycles: int, name: str) -> Signal:
 
 class RequantizerLane(wiring.Component):
     """One lane of the requantizer; the same latency, no valid bit."""
+
+    parameters: Any
+    value: Signal
+    rounding: Signal
+    zero_point: Signal
+    clip_min: Signal
+    clip_max: Signal
+    result: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -107,6 +117,16 @@ class Requantizer(wiring.Component):
     out_valid : Out, results : Out   lanes x int8
     """
 
+    values: Any
+    parameters: Any
+    results: Any
+    valid: Signal
+    rounding: Signal
+    zero_point: Signal
+    clip_min: Signal
+    clip_max: Signal
+    out_valid: Signal
+
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
         super().__init__({
@@ -151,6 +171,21 @@ class ResidualAdder(wiring.Component):
     clip_max : In
     out_valid : Out, results : Out   lanes x int8
     """
+
+    words: Any
+    residuals: Any
+    results: Any
+    valid: Signal
+    enable: Signal
+    multiplier: Signal
+    residual_multiplier: Signal
+    offset: Signal
+    shift: Signal
+    rounding: Signal
+    zero_point: Signal
+    clip_min: Signal
+    clip_max: Signal
+    out_valid: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Cat, Const, Module, Mux, Signal, signed
 from pliant.spec.numerics import Rounding
 
 ROUNDED_BITS = 11
@@ -31,6 +31,11 @@ class RoundingShifter(wiring.Component):
     value, shift, rounding : In
     result : Out   signed(ROUNDED_BITS), clamped
     """
+
+    value: Signal
+    shift: Signal
+    rounding: Signal
+    result: Signal
 
     def __init__(self, *, width: int, shift_bits: int) -> None:
         self._width = width

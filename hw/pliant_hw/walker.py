@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from typing import Any
 
 from amaranth import Cat, Module, Signal, signed, unsigned
 from amaranth.hdl import ShapeLike
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
 from pliant.spec.config import AcceleratorConfig
 from pliant_hw.layouts import feature_address_bits
 
@@ -83,8 +85,8 @@ class Walker(wiring.Component):
     position : Out(stream)   see position_layout
     """
 
-    nest: stream.Interface
-    position: stream.Interface
+    nest: Any
+    position: Any
 
     def __init__(self, *, config: AcceleratorConfig, tag: ShapeLike = 0) -> None:
         self._config = config
@@ -103,7 +105,7 @@ class Walker(wiring.Component):
         m.d.comb += advance.eq(~self.position.valid | self.position.ready)
 
         # Stage 0: counters and coordinates.
-        nest = Signal(NEST)
+        nest: Any = Signal(NEST)
         tag = Signal(self._tag)
         running = Signal()
         first = Signal()
@@ -169,7 +171,7 @@ class Walker(wiring.Component):
         valid = Signal()
         row = Signal(address_bits)
         column = Signal(address_bits)
-        flags = Signal(position_layout(self._config, self._tag))
+        flags: Any = Signal(position_layout(self._config, self._tag))
         out = self.position.payload
         with m.If(advance):
             m.d.sync += [

@@ -1,0 +1,1 @@
+"""pliant: a parameterised accelerator for quantized networks, and its software."""

@@ -2,8 +2,8 @@
 
 A graph is a list of nodes in execution order. Every value is an int8 tensor (channels, height,
 width) of one image; every node says to the last bit how its output follows from its inputs
-(:mod:`pliant.compiler.reference` evaluates it). A fully connected layer is a convolution whose kernel
-covers its input.
+(:mod:`pliant.compiler.reference` evaluates it). A fully connected layer is a convolution whose
+kernel covers its input.
 """
 
 from __future__ import annotations

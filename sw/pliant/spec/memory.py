@@ -2,7 +2,8 @@
 
 Feature region (on chip): lane group g, row y, column x of a tensor lies in bank
 ``(y & 1) * 2 + (x & 1)`` at address ``base + g*group_stride + (y >> 1)*row_stride + (x >> 1)``.
-Lane l of the word is channel ``g*lanes + l``. Any 2x2 neighbourhood is thus one access to each bank.
+Lane l of the word is channel ``g*lanes + l``. Any 2x2 neighbourhood is thus one access to each
+bank.
 
 Feature tensor (DDR): planes of lane groups; word (g, y, x) of `lanes` bytes at
 ``((g*height + y)*pitch + x) * lanes``, where `pitch`, the row length in words, is the width rounded
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pliant.spec.config import AcceleratorConfig
+from pliant.spec.numerics import IntArray
 
 
 def ceil_div(value: int, divisor: int) -> int:
@@ -96,9 +98,9 @@ def pack_weights(config: AcceleratorConfig, weights: NDArray[np.int8]) -> NDArra
 
 def pack_parameters(
     config: AcceleratorConfig,
-    bias: NDArray[np.integer],
-    multiplier: NDArray[np.integer],
-    shift: NDArray[np.integer],
+    bias: IntArray,
+    multiplier: IntArray,
+    shift: IntArray,
 ) -> NDArray[np.uint8]:
     """Lay out per-channel records, with zero records up to a multiple of ``cols`` channels."""
     channels = len(bias)

@@ -6,6 +6,7 @@ These functions define the results; simulators call them and the RTL is tested a
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 MAX_SHIFT = 62
 """Largest right shift of a product of an int32 and a 31-bit multiplier (63 bits signed)."""
 
-IntArray = NDArray[np.integer]
+IntArray = NDArray[np.integer[Any]]
 
 
 class Rounding(enum.IntEnum):
@@ -38,14 +39,16 @@ def shift_half_even(value: IntArray, shift: IntArray | int) -> NDArray[np.int64]
     remainder = value - (floor << shift)
     half = (np.int64(1) << shift) >> 1  # 0 when there is nothing to round
     up = (remainder > half) | ((remainder == half) & ((floor & 1) == 1))
-    return floor + (up & (shift > 0))
+    rounded: NDArray[np.int64] = floor + (up & (shift > 0))
+    return rounded
 
 
 def shift_half_up(value: IntArray, shift: IntArray | int) -> NDArray[np.int64]:
     """Return ``floor(value / 2**shift + 1/2)`` (int64)."""
     value, shift = np.asarray(value, np.int64), np.asarray(shift, np.int64)
     bit_below = (value >> np.maximum(shift - 1, 0)) & 1
-    return (value >> shift) + np.where(shift > 0, bit_below, 0)
+    rounded: NDArray[np.int64] = (value >> shift) + np.where(shift > 0, bit_below, 0)
+    return rounded
 
 
 def shift_half_away(value: IntArray, shift: IntArray | int) -> NDArray[np.int64]:
@@ -87,6 +90,11 @@ def requantize(
         Broadcast against `accumulator` (per channel in the last axis, or one for all).
     shift : integer array or int, 0 to 62
         With Rounding.GEMMLOWP at least `multiplier_bits`.
+    rounding : Rounding
+    multiplier_bits : int
+        Width of the multiplier; the first of GEMMLOWP's two shifts.
+    zero_point, clip_min, clip_max : int
+        Of the result; int8 range.
     """
     product = np.asarray(accumulator, np.int64) * np.asarray(multiplier, np.int64)
     shift = np.asarray(shift, np.int64)
