@@ -1,0 +1,96 @@
+"""Two ways to decouple a stream: a two-place buffer and a queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import ShapeLike
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from amaranth import Module, Shape, Signal, Value
+
+
+class StreamBuffer(wiring.Component):
+    """Registers a stream in both directions; latency 1, one item a cycle, two places.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+
+    Members
+    -------
+    input : In(stream), output : Out(stream) of `shape`
+    """
+
+    input: Any
+    output: Any
+
+    def __init__(self, shape: ShapeLike) -> None:
+        self._shape = shape
+        super().__init__({
+            "input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spare = Signal(self._shape)
+        spare_valid = Signal()
+        m.d.comb += self.input.ready.eq(~spare_valid)
+        with m.If(self.output.ready | ~self.output.valid):
+            m.d.sync += [
+                self.output.valid.eq(self.input.valid | spare_valid),
+                spare_valid.eq(0),
+            ]
+            with m.If(spare_valid):
+                m.d.sync += self.output.payload.eq(spare)
+            with m.Else():
+                m.d.sync += self.output.payload.eq(self.input.payload)
+        with m.Elif(self.input.valid & self.input.ready):
+            m.d.sync += [spare.eq(self.input.payload), spare_valid.eq(1)]
+        return m
+
+
+class StreamQueue(wiring.Component):
+    """A first-in first-out queue of `depth` items; latency 1, one item a cycle.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+    depth : int
+        Items, at least 1.
+
+    Members
+    -------
+    input : In(stream), output : Out(stream) of `shape`
+    level : Out(range(depth + 1))   items held
+    """
+
+    input: Any
+    output: Any
+    level: Signal
+
+    def __init__(self, shape: ShapeLike, *, depth: int) -> None:
+        if depth < 1:
+            raise ValueError(f"depth = {depth} of a queue must be at least 1")
+        self._width = Shape.cast(shape).width
+        self._depth = depth
+        super().__init__({
+            "input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape)),
+            "level": Out(range(depth + 1)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.fifo = fifo = SyncFIFO(width=self._width, depth=self._depth)
+        m.d.comb += [
+            fifo.w_data.eq(Value.cast(self.input.payload)),
+            fifo.w_en.eq(self.input.valid),
+            self.input.ready.eq(fifo.w_rdy),
+            Value.cast(self.output.payload).eq(fifo.r_data),
+            self.output.valid.eq(fifo.r_rdy),
+            fifo.r_en.eq(self.output.ready),
+            self.level.eq(fifo.r_level),
+        ]
+        return m
