@@ -72,7 +72,7 @@ def test_wrong_inputs_are_refused_by_name():
         image.write_input(0, np.zeros((3, 7, 5), np.int32))
     with pytest.raises(ValueError, match="no input 1; it has 1"):
         image.write_input(1, np.zeros((3, 7, 5), np.int8))
-    with pytest.raises(ValueError, match="'other'.*not of this program"):
+    with pytest.raises(ValueError, match=r"'other'.*not of this program"):
         image.read_tensor(tensor("other", (64, 64, 64), Segment.OUTPUT))
 
 
