@@ -1,0 +1,172 @@
+"""The command line `pliant`: each command is a thin layer over a function of its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pliant.commands.errors import explain
+from pliant.spec.config import PRESETS, AcceleratorConfig, preset
+
+FAILURE = 2
+"""Exit code for errors of input, configuration, program or hardware; click's for wrong usage."""
+
+DIFFERENCE = 1
+"""Exit code of a demo that found levels to differ."""
+
+
+class Failure(click.ClickException):
+    """An error that the user can act on: one line on stderr, no traceback."""
+
+    exit_code = FAILURE
+
+    def show(self, file: Any = None) -> None:
+        """Print the message."""
+        click.echo(f"pliant: error: {' '.join(self.format_message().split())}", err=True)
+
+
+class PliantGroup(click.Group):
+    """Turns expected errors into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            message = explain(error)
+            if message is None:
+                raise
+            raise Failure(message) from error
+
+
+def to_json(value: object) -> Any:
+    """Return `value` as plain values: dataclasses as objects, paths and enumerations as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name))
+                for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value
+
+
+def report(result: object, as_json: bool, text: Callable[[], str]) -> None:
+    """Print a result to stdout, as JSON or as text."""
+    click.echo(json.dumps(to_json(result), indent=2) if as_json else text())
+
+
+def config_option(help_text: str, default: str | None = None) -> Callable[..., Any]:
+    """Return the option --config."""
+    names = ", ".join(PRESETS)
+    return click.option("--config", "config_name", metavar="NAME", default=default,
+                        show_default=default is not None, help=f"{help_text}: {names}.")
+
+
+json_option = click.option("--json", "as_json", is_flag=True,
+                           help="Print the result as JSON, and nothing else, to stdout.")
+
+
+@click.group(cls=PliantGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pliant")
+def main() -> None:
+    """Build, program and simulate the pliant accelerator for quantized networks."""
+
+
+@main.command()
+@config_option("Configuration", "pynq_z2")
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="Verilog file; build/pliant_NAME.v if not given.")
+@json_option
+def build(config_name: str, output: Path | None, as_json: bool) -> None:
+    """Write the Verilog of a configuration."""
+    from pliant.commands.build import build as function
+
+    config = preset(config_name)
+    result = function(config, output or Path("build") / f"pliant_{config.name}.v")
+    report(result, as_json,
+           lambda: f"{result.path}: {result.lines} lines of Verilog for {result.config}")
+
+
+@main.command()
+@click.argument("network")
+@config_option("Configuration", "pynq_z2")
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="Program file; build/NETWORK_NAME.pliant if not given.")
+@click.option("--keep-tensors", is_flag=True,
+              help="Write every layer's result to memory, to be read after a run.")
+@json_option
+def compile(
+    network: str, config_name: str, output: Path | None, keep_tensors: bool, as_json: bool
+) -> None:
+    """Compile NETWORK (digits) to a program file."""
+    from pliant.commands.compile import compile as function
+
+    config = preset(config_name)
+    path = output or Path("build") / f"{network}_{config.name}.pliant"
+    result = function(network, config, path, keep_tensors=keep_tensors)
+    report(result, as_json, lambda: (
+        f"{result.path}: {result.network} for {result.config}, {result.layers} layers, "
+        f"{result.instructions} instructions, {result.macs} MACs, "
+        f"{result.constant_bytes} bytes of constants"))
+
+
+@main.command()
+@click.argument("program", type=click.Path(path_type=Path))
+@config_option("Require this configuration; that of the program if not given")
+@json_option
+def disasm(program: Path, config_name: str | None, as_json: bool) -> None:
+    """Print the instructions of a PROGRAM file, layer by layer."""
+    from pliant.commands.disasm import disasm as function
+    from pliant.commands.disasm import listing
+    from pliant.spec.program import load_program
+
+    loaded = load_program(program, None if config_name is None else preset(config_name))
+    lines = function(loaded)
+    result = {"network": loaded.network, "config": loaded.config_name,
+              "fingerprint": f"{loaded.fingerprint:016x}", "macs": loaded.macs,
+              "instructions": lines}
+    report(result, as_json, lambda: listing(loaded, lines))
+
+
+@main.command()
+@click.argument("program", type=click.Path(path_type=Path))
+@click.option("--level", type=click.Choice(["instruction", "rtl"]), default="instruction",
+              show_default=True, help="What executes the program.")
+@config_option("Configuration; that of the program if not given")
+@click.option("-i", "--input", "inputs", multiple=True, type=click.Path(path_type=Path),
+              help="int8 .npy file (channels, height, width), or with images in front; one for "
+                   "each input. Held-out images of the network if not given.")
+@click.option("--images", type=int, default=1, show_default=True,
+              help="Number of the network's own images.")
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="Directory for the outputs, one .npy file each.")
+@json_option
+def simulate(
+    program: Path, level: str, config_name: str | None, inputs: tuple[Path, ...], images: int,
+    output: Path | None, as_json: bool,
+) -> None:
+    """Run a PROGRAM file on the instruction-level simulator or on the RTL."""
+    from pliant.commands.simulate import Level, network_inputs, read_inputs
+    from pliant.commands.simulate import simulate as function
+    from pliant.commands.summary import save_outputs, summarize, text
+    from pliant.spec.program import load_program
+
+    loaded = load_program(program)
+    config: AcceleratorConfig = preset(config_name or loaded.config_name)
+    loaded.require(config)
+    arrays = read_inputs(inputs) if inputs else network_inputs(loaded, images)
+    result = function(loaded, arrays, config, level=Level(level))
+    files = {} if output is None else save_outputs(result, output)
+    summary = summarize(loaded, config, result, files)
+    report(summary, as_json, lambda: text(summary))

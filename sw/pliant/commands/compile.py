@@ -1,0 +1,67 @@
+"""`compile`: a network, by name or as an integer graph, as a program file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pliant.commands.networks import network
+from pliant.compiler.graph import Graph
+from pliant.spec.config import AcceleratorConfig
+from pliant.spec.isa import INSTRUCTION_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileResult:
+    """A program file that was written.
+
+    `macs` are the useful multiply-accumulates of one image, sizes are in bytes.
+    """
+
+    path: Path
+    network: str
+    config: str
+    fingerprint: str
+    instructions: int
+    constant_bytes: int
+    scratch_bytes: int
+    macs: int
+    layers: int
+
+
+def compile(  # the command's name; the built-in is not used here
+    source: str | Graph, config: AcceleratorConfig, path: Path, *, keep_tensors: bool = False
+) -> CompileResult:
+    """Compile a network for `config` and write the program file.
+
+    Parameters
+    ----------
+    source : str or Graph
+        Name of a network (:data:`pliant.commands.networks.NETWORKS`), or its integer graph.
+    config : AcceleratorConfig
+        What the program is made for.
+    path : Path
+        Program file; directories are made as needed.
+    keep_tensors : bool
+        Write every layer's result to memory, so that it can be read after a run.
+
+    Raises
+    ------
+    UnknownNetworkError
+        `source` is not the name of a network.
+    CompileError
+        A layer cannot be compiled for `config`; names layer, reason and remedy.
+    """
+    from pliant.compiler import compile_graph
+
+    graph = network(source).graph() if isinstance(source, str) else source
+    program = compile_graph(graph, config, keep_tensors=keep_tensors)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    program.save(path)
+    return CompileResult(
+        path=path, network=program.network, config=config.name,
+        fingerprint=f"{program.fingerprint:016x}",
+        instructions=len(program.instructions) // INSTRUCTION_BYTES,
+        constant_bytes=len(program.constants), scratch_bytes=program.scratch_bytes,
+        macs=program.macs, layers=len(program.layers),
+    )

