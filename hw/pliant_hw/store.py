@@ -1,0 +1,183 @@
+"""The store unit: writes regions of the feature buffer to memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from amaranth import Cat, Module, Mux, Signal, unsigned
+from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
+from pliant.spec.isa import Store
+from pliant.spec.registers import SEGMENTS, Fault, FaultUnit
+from pliant_hw.axi import AxiWriteSignature
+from pliant_hw.dma import WINDOW_BITS, DmaWriter, beat_layout
+from pliant_hw.layouts import (
+    FEATURE_READ_LATENCY,
+    INDEX_BITS,
+    FaultReport,
+    FeatureReadPort,
+    feature_address_bits,
+    instruction_layout,
+)
+from pliant_hw.streams import StreamQueue
+from pliant_hw.transfer import MEMORY_SIDE, REGION, RegionWalker, RunWalker, bank_mask
+
+QUEUED_REGIONS = 2
+DATA_BEATS = 16
+"""Beats between the feature buffer and the write channel: covers the read latency and stalls."""
+
+
+class StoreUnit(wiring.Component):
+    """Reads the next instruction's region while the last one's bursts wait for acknowledgement.
+
+    One beat a cycle. If the last beat of the region is not the last of the runs, or an address
+    passes the buffer's end, the unit stops with ILLEGAL_INSTRUCTION.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    instruction : In(stream)   Store
+    done : Out(1)   pulse: memory has acknowledged all of the oldest instruction
+    segment_base : In(array of SEGMENTS addresses)
+    window_base, window_limit : In(64)   bytes
+    axi : Out(AxiWriteSignature)
+    feature : Out(FeatureReadPort)
+    halt : In(1)   issue nothing new, finish offered bursts without writing
+    idle : Out(1)   nothing outstanding on the bus
+    fault : Out(FaultReport)   stays until reset
+    busy, wait_memory, wait_bank : Out(1)   for the performance counters
+    """
+
+    instruction: Any
+    done: Signal
+    segment_base: Any
+    window_base: Signal
+    window_limit: Signal
+    axi: Any
+    feature: Any
+    halt: Signal
+    idle: Signal
+    fault: Any
+    busy: Signal
+    wait_memory: Signal
+    wait_bank: Signal
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        address = unsigned(config.axi_address_bits)
+        super().__init__({
+            "instruction": In(stream.Signature(instruction_layout(Store))),
+            "done": Out(1),
+            "segment_base": In(data.ArrayLayout(address, SEGMENTS)),
+            "window_base": In(WINDOW_BITS),
+            "window_limit": In(WINDOW_BITS),
+            "axi": Out(AxiWriteSignature(config)),
+            "feature": Out(FeatureReadPort(config)),
+            "halt": In(1),
+            "idle": Out(1),
+            "fault": Out(FaultReport(config)),
+            "busy": Out(1),
+            "wait_memory": Out(1),
+            "wait_bank": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.runs = runs = RunWalker(config=config)
+        m.submodules.writer = writer = DmaWriter(config=config, unit=FaultUnit.STORE)
+        m.submodules.regions = regions = StreamQueue(REGION, depth=QUEUED_REGIONS)
+        m.submodules.walker = walker = RegionWalker(config=config)
+        m.submodules.beats = beats = StreamQueue(beat_layout(config), depth=DATA_BEATS)
+        wiring.connect(m, runs.runs, writer.runs)
+        wiring.connect(m, writer.axi, wiring.flipped(self.axi))
+        wiring.connect(m, regions.output, walker.region)
+        wiring.connect(m, beats.output, writer.beats)
+        m.d.comb += [
+            writer.window_base.eq(self.window_base),
+            writer.window_limit.eq(self.window_limit),
+            writer.halt.eq(self.halt),
+            runs.segment_base.eq(self.segment_base),
+            self.idle.eq(writer.idle),
+            self.done.eq(writer.completed),
+        ]
+
+        instruction = self.instruction.payload
+        transfer, region = runs.transfer, regions.input
+        m.d.comb += [
+            self.instruction.ready.eq(transfer.ready & region.ready),
+            transfer.valid.eq(self.instruction.valid & region.ready),
+            region.valid.eq(self.instruction.valid & transfer.ready),
+            *(transfer.payload[name].eq(instruction[name]) for name in MEMORY_SIDE.members),
+            region.payload.start.eq(instruction.source),
+            *(region.payload[name].eq(instruction[name]) for name in (
+                "row_beats", "rows", "groups", "row_stride", "group_stride", "index",
+            )),
+        ]
+        self._gather(m, walker, beats, writer)
+
+        walking = regions.output.valid | walker.beats.valid
+        m.d.comb += [
+            self.busy.eq(runs.busy | walking | beats.output.valid | ~writer.idle),
+            self.wait_bank.eq(self.feature.valid & ~self.feature.ready),
+            self.wait_memory.eq(self.busy & ~self.feature.valid),
+        ]
+        return m
+
+    def _gather(
+        self, m: Module, walker: RegionWalker, beats: StreamQueue, writer: DmaWriter
+    ) -> None:
+        """Read the region into `beats`; a read starts only when its beat has a place there."""
+        config = self._config
+        place = walker.beats.payload
+        address_bits = feature_address_bits(config)
+        outside = place.address[address_bits:].any()
+        reserved = Signal(range(DATA_BEATS + 1))
+        room = reserved != DATA_BEATS
+        bad = Signal()
+        bad_index = Signal(INDEX_BITS)
+        accepted, taken = Signal(), Signal()
+        m.d.comb += [
+            self.feature.valid.eq(walker.beats.valid & room & ~outside & ~bad),
+            self.feature.mask.eq(bank_mask(config, place)),
+            *(self.feature.address[bank].eq(place.address) for bank in range(FEATURE_BANKS)),
+            accepted.eq(self.feature.valid & self.feature.ready),
+            walker.beats.ready.eq(accepted),
+            taken.eq(beats.output.valid & beats.output.ready),
+        ]
+        m.d.sync += reserved.eq(reserved + accepted - taken)
+        with m.If(walker.beats.valid & outside & ~bad):
+            m.d.sync += [bad.eq(1), bad_index.eq(place.index)]
+
+        # What belongs to the read whose words arrive FEATURE_READ_LATENCY cycles later.
+        arriving = Cat(accepted, place.last, place.odd_column, place.odd_row)
+        for stage in range(FEATURE_READ_LATENCY):
+            following = Signal(4, name=f"arriving_{stage}")
+            m.d.sync += following.eq(arriving)
+            arriving = following
+        arrived, last, odd_column, odd_row = arriving
+        words = [Mux(odd_row, self.feature.data[2 + x], self.feature.data[x]) for x in range(2)]
+        word = Cat(*words) if config.words_per_beat == 2 else Mux(odd_column, words[1], words[0])
+        m.d.comb += [
+            beats.input.valid.eq(arrived),
+            beats.input.payload.data.eq(word),
+            beats.input.payload.last.eq(last),
+        ]
+
+        m.d.comb += self.fault.unit.eq(FaultUnit.STORE)
+        with m.If(writer.fault.valid):
+            m.d.comb += [
+                self.fault.valid.eq(1), self.fault.code.eq(writer.fault.code),
+                self.fault.index.eq(writer.fault.index),
+                self.fault.address.eq(writer.fault.address),
+            ]
+        with m.Else():
+            m.d.comb += [
+                self.fault.valid.eq(bad), self.fault.code.eq(Fault.ILLEGAL_INSTRUCTION),
+                self.fault.index.eq(bad_index),
+            ]

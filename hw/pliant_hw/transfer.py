@@ -1,0 +1,213 @@
+"""The two sides of a transfer: runs of beats in memory and beats of a feature region."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from amaranth import Cat, Const, Module, Mux, Signal, unsigned
+from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
+from pliant.spec.isa import Load, fields
+from pliant.spec.registers import SEGMENTS
+from pliant_hw.dma import RUN_BEATS_BITS, run_layout
+from pliant_hw.layouts import INDEX_BITS
+
+REGION_ADDRESS_BITS = 20
+"""Holds any in-range address plus one stride, so that an overflow shows in the upper bits."""
+
+_WIDTHS = {field.name: field.width for field in fields(Load)}
+
+MEMORY_SIDE = data.StructLayout({
+    **{name: unsigned(_WIDTHS[name]) for name in (
+        "segment", "offset", "run_beats", "runs", "run_stride", "blocks", "block_stride",
+    )},
+    "index": unsigned(INDEX_BITS),
+})
+"""Fields of Load and Store that describe runs in memory."""
+
+REGION = data.StructLayout({
+    "start": unsigned(REGION_ADDRESS_BITS),
+    "row_beats": unsigned(RUN_BEATS_BITS),
+    "rows": unsigned(12),
+    "groups": unsigned(12),
+    "row_stride": unsigned(_WIDTHS["row_stride"]),
+    "group_stride": unsigned(_WIDTHS["group_stride"]),
+    "linear": unsigned(1),
+    "target": unsigned(_WIDTHS["target"]),
+    "index": unsigned(INDEX_BITS),
+})
+"""Beats on chip: a feature region, or consecutive addresses if `linear`.
+
+`target` and `index` are handed through to each beat.
+"""
+
+REGION_BEAT = data.StructLayout({
+    "address": unsigned(REGION_ADDRESS_BITS),
+    "odd_row": unsigned(1),
+    "odd_column": unsigned(1),
+    "last": unsigned(1),
+    "target": unsigned(_WIDTHS["target"]),
+    "index": unsigned(INDEX_BITS),
+})
+"""Where one beat lies. `odd_column` is 0 for beats of two words."""
+
+
+def bank_mask(config: AcceleratorConfig, beat: Any) -> Any:
+    """Return the feature banks that a REGION_BEAT touches."""
+    columns = Const(0b11, 2) if config.words_per_beat == 2 else Const(1, 2) << beat.odd_column
+    return (columns << Cat(Const(0, 1), beat.odd_row))[:FEATURE_BANKS]
+
+
+class RunWalker(wiring.Component):
+    """Turns the memory side of an instruction into runs, one a cycle after two of preparation.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    transfer : In(stream)   MEMORY_SIDE
+    segment_base : In(array of SEGMENTS addresses)
+    runs : Out(stream(run_layout))   addresses wrap at axi_address_bits; the DMA checks the window
+    busy : Out(1)
+    """
+
+    transfer: Any
+    segment_base: Any
+    runs: Any
+    busy: Signal
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        address = unsigned(config.axi_address_bits)
+        super().__init__({
+            "transfer": In(stream.Signature(MEMORY_SIDE)),
+            "segment_base": In(data.ArrayLayout(address, SEGMENTS)),
+            "runs": Out(stream.Signature(run_layout(config))),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        fields: Any = Signal(MEMORY_SIDE)
+        base = Signal(self._config.axi_address_bits)
+        address, block = Signal.like(base), Signal.like(base)
+        run, row = Signal(_WIDTHS["runs"]), Signal(_WIDTHS["blocks"])
+        last_run, last_block = run == fields.runs, row == fields.blocks
+        m.d.comb += [
+            self.runs.payload.address.eq(address),
+            self.runs.payload.beats.eq(fields.run_beats),
+            self.runs.payload.last.eq(last_run & last_block),
+            self.runs.payload.index.eq(fields.index),
+            self.busy.eq(1),
+        ]
+        following = Signal.like(base)
+        m.d.comb += following.eq(
+            Mux(last_run, block, address) + Mux(last_run, fields.block_stride, fields.run_stride)
+        )
+        with m.FSM():
+            with m.State("idle"):
+                m.d.comb += [self.transfer.ready.eq(1), self.busy.eq(0)]
+                m.d.sync += [
+                    fields.eq(self.transfer.payload),
+                    base.eq(self.segment_base[self.transfer.payload.segment]),
+                    run.eq(1),
+                    row.eq(1),
+                ]
+                with m.If(self.transfer.valid):
+                    m.next = "prepare"
+            with m.State("prepare"):
+                m.d.sync += [address.eq(base + fields.offset), block.eq(base + fields.offset)]
+                m.next = "walk"
+            with m.State("walk"):
+                m.d.comb += self.runs.valid.eq(1)
+                with m.If(self.runs.ready):
+                    m.d.sync += [address.eq(following), run.eq(Mux(last_run, 1, run + 1))]
+                    with m.If(last_run):
+                        m.d.sync += [block.eq(following), row.eq(row + 1)]
+                        with m.If(last_block):
+                            m.next = "idle"
+        return m
+
+
+class RegionWalker(wiring.Component):
+    """Turns a region into the places of its beats, one a cycle, latency 1, no bubbles between.
+
+    Order: column fastest, then row, then lane group. An address that passes the memory shows in its
+    upper bits; the user must refuse the first such beat.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    region : In(stream)   REGION
+    beats : Out(stream)   REGION_BEAT
+    """
+
+    region: Any
+    beats: Any
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__({
+            "region": In(stream.Signature(REGION)), "beats": Out(stream.Signature(REGION_BEAT)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        region: Any = Signal(REGION)
+        beat = self.beats.payload
+        valid = Signal()
+        address = Signal(REGION_ADDRESS_BITS)
+        row_start, group_start = Signal.like(address), Signal.like(address)
+        column, row, group = Signal(RUN_BEATS_BITS), Signal(12), Signal(12)
+        odd_row, odd_column = Signal(), Signal()
+        last_column, last_row, last_group = (
+            column == region.row_beats, row == region.rows, group == region.groups,
+        )
+        two_words = self._config.words_per_beat == 2
+        step = Const(1, 1) if two_words else region.linear | odd_column
+        m.d.comb += [
+            self.beats.valid.eq(valid),
+            beat.address.eq(address),
+            beat.odd_row.eq(odd_row),
+            beat.odd_column.eq(odd_column),
+            beat.last.eq(last_column & last_row & last_group),
+            beat.target.eq(region.target),
+            beat.index.eq(region.index),
+            self.region.ready.eq(~valid | (self.beats.ready & beat.last)),
+        ]
+
+        next_row = Signal.like(address)
+        m.d.comb += next_row.eq(
+            Mux(last_row, group_start, row_start)
+            + Mux(last_row, region.group_stride, Mux(odd_row, region.row_stride, 0))
+        )
+        with m.If(self.beats.ready):
+            m.d.sync += [
+                address.eq(Mux(last_column & ~region.linear, next_row, address + step)),
+                column.eq(Mux(last_column, 1, column + 1)),
+                odd_column.eq(0 if two_words else ~last_column & ~odd_column),
+            ]
+            with m.If(last_column):
+                m.d.sync += [
+                    row_start.eq(next_row),
+                    row.eq(Mux(last_row, 1, row + 1)),
+                    odd_row.eq(~last_row & ~odd_row),
+                ]
+                with m.If(last_row):
+                    m.d.sync += [group_start.eq(next_row), group.eq(group + 1)]
+        with m.If(self.region.ready):
+            first = self.region.payload
+            m.d.sync += [
+                valid.eq(self.region.valid),
+                region.eq(first),
+                address.eq(first.start), row_start.eq(first.start), group_start.eq(first.start),
+                column.eq(1), row.eq(1), group.eq(1), odd_row.eq(0), odd_column.eq(0),
+            ]
+        return m
