@@ -215,7 +215,7 @@ class LoadUnit(wiring.Component):
                     m.d.comb += outside.eq(place.address[width:].any())
 
         self._writing = Signal()
-        target = Signal(Target)
+        target: Any = Signal(Target)
         address = Signal(max(address_bits.values()))
         mask = Signal(FEATURE_BANKS)
         word = Signal(8 * config.axi_data_bytes)

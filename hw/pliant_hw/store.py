@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Cat, Module, Mux, Signal, unsigned
+from amaranth import Cat, Module, Mux, Signal, Value, unsigned
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Store
 from pliant.spec.registers import SEGMENTS, Fault, FaultUnit
@@ -155,7 +155,7 @@ class StoreUnit(wiring.Component):
             m.d.sync += [bad.eq(1), bad_index.eq(place.index)]
 
         # What belongs to the read whose words arrive FEATURE_READ_LATENCY cycles later.
-        arriving = Cat(accepted, place.last, place.odd_column, place.odd_row)
+        arriving: Value = Cat(accepted, place.last, place.odd_column, place.odd_row)
         for stage in range(FEATURE_READ_LATENCY):
             following = Signal(4, name=f"arriving_{stage}")
             m.d.sync += following.eq(arriving)
