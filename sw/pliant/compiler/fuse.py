@@ -1,0 +1,135 @@
+"""Fusing passes: merge a pointwise layer into the operation whose result it reads.
+
+A tensor disappears only when nothing else reads it and it is no output of the graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from pliant.compiler.graph import Graph, Requantization
+from pliant.compiler.operation import (
+    Operation,
+    Reduction,
+    ResidualAdd,
+    Window,
+    consumers,
+    operations,
+)
+from pliant.spec.numerics import INT8_MAX, INT8_MIN
+
+Merge = Callable[[Operation, Operation, int], Operation | None]
+"""(producer, consumer, which operand of the consumer the producer is) -> both in one, or None."""
+
+
+def fuse_clip(graph: Graph) -> Graph:
+    """Merge every Clip into the last bounds of its producer."""
+    return _fuse(graph, _merge_clip)
+
+
+def fuse_add(graph: Graph) -> Graph:
+    """Merge every Add into the later of its producers; the other operand is its residual."""
+    return _fuse(graph, _merge_add)
+
+
+def fuse_lookup(graph: Graph) -> Graph:
+    """Merge every Lookup into its producer, composing tables if that has one."""
+    return _fuse(graph, _merge_lookup)
+
+
+def _fuse(graph: Graph, merge: Merge) -> Graph:
+    """Apply `merge` once to every pair of neighbours that allows it."""
+    counts = consumers(graph)
+    nodes: list[Operation] = []
+    for node in operations(graph):
+        for producer in reversed(nodes):
+            name = producer.output.name
+            if name in node.inputs and counts[name] == 1:
+                merged = merge(producer, node, node.inputs.index(name))
+                if merged is not None:
+                    nodes.remove(producer)
+                    node = merged
+                    break
+        nodes.append(node)
+    return graph.replace(nodes=tuple(nodes))
+
+
+def _pointwise(operation: Operation) -> bool:
+    """Whether the operation passes single values unchanged up to its bounds."""
+    requantization = operation.requantization
+    return (
+        operation.reduction is not Reduction.CONVOLUTION
+        and operation.window == Window()
+        and requantization.zero_point == 0
+        and not operation.bias.any()
+        and bool((requantization.multiplier == 1).all() and (requantization.shift == 0).all())
+    )
+
+
+def _unbounded(requantization: Requantization) -> bool:
+    return (requantization.clip_min, requantization.clip_max) == (INT8_MIN, INT8_MAX)
+
+
+def _joined(producer: Operation, consumer: Operation) -> Operation:
+    """Return the producer under the consumer's name and output."""
+    return dataclasses.replace(
+        producer, name=consumer.name, output=consumer.output,
+        layers=producer.layers + consumer.layers, macs=producer.macs + consumer.macs)
+
+
+def _merge_clip(producer: Operation, clip: Operation, operand: int) -> Operation | None:
+    if not _pointwise(clip) or clip.residual is not None or clip.table is not None:
+        return None
+    low, high = clip.requantization.clip_min, clip.requantization.clip_max
+
+    def narrowed(bounds: Requantization | ResidualAdd) -> dict[str, int]:
+        return {"clip_min": min(max(bounds.clip_min, low), high),
+                "clip_max": min(max(bounds.clip_max, low), high)}
+
+    joined = _joined(producer, clip)
+    if producer.table is not None:
+        return dataclasses.replace(joined, table=np.clip(producer.table, low, high))
+    if producer.residual is not None:
+        bounds = narrowed(producer.residual)
+        return dataclasses.replace(
+            joined, residual=dataclasses.replace(producer.residual, **bounds))
+    bounds = narrowed(producer.requantization)
+    return dataclasses.replace(
+        joined, requantization=dataclasses.replace(producer.requantization, **bounds))
+
+
+def _merge_add(producer: Operation, add: Operation, operand: int) -> Operation | None:
+    residual = add.residual
+    if residual is None or producer.residual is not None or producer.table is not None:
+        return None
+    if not (_pointwise(add) or _is_doubling(add)) or not _unbounded(add.requantization):
+        return None
+    if producer.requantization.rounding is not residual.rounding:
+        return None  # one field of the instruction rounds both
+    if operand == 1:
+        residual = dataclasses.replace(
+            residual, multiplier=residual.residual_multiplier,
+            residual_multiplier=residual.multiplier)
+    other = add.inputs[1 - operand]
+    return dataclasses.replace(
+        _joined(producer, add), inputs=(producer.inputs[0], other), residual=residual,
+        table=add.table)
+
+
+def _is_doubling(add: Operation) -> bool:
+    """Whether the addition passes its first operand through a doubling convolution (lower.py)."""
+    return add.weight is not None and add.residual is not None and len(add.layers) == 1
+
+
+def _merge_lookup(producer: Operation, lookup: Operation, operand: int) -> Operation | None:
+    bounds = lookup.requantization
+    if not _pointwise(lookup) or lookup.residual is not None or lookup.table is None:
+        return None
+    table = np.clip(np.arange(256, dtype=np.uint8).view(np.int8), bounds.clip_min, bounds.clip_max)
+    table = lookup.table[table.view(np.uint8)]
+    if producer.table is not None:
+        table = table[producer.table.view(np.uint8)]
+    return dataclasses.replace(_joined(producer, lookup), table=table)

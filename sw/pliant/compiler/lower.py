@@ -1,0 +1,98 @@
+"""Lowers every graph node to an :class:`Operation`, folding input zero points into biases."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pliant.compiler.graph import (
+    Add,
+    AveragePool,
+    Clip,
+    Convolution,
+    Graph,
+    Lookup,
+    MaxPool,
+    Node,
+    Requantization,
+    Tensor,
+)
+from pliant.compiler.operation import Operation, Reduction, ResidualAdd, Window, identity
+from pliant.compiler.reference import graph_macs
+from pliant.spec.config import AcceleratorConfig
+from pliant.spec.numerics import INT8_MIN, Rounding
+
+
+def lower(graph: Graph, config: AcceleratorConfig) -> Graph:
+    """Return `graph` with one Operation in place of every node.
+
+    A convolution's ``sum(w * (x - zero point))`` becomes ``sum(w * x) + bias'`` with padding that
+    reads as the zero point; average pooling likewise.
+    """
+    tensors = graph.tensors()
+    nodes = tuple(_lower(node, tensors[node.inputs[0]], config) for node in graph.nodes)
+    return graph.replace(nodes=nodes)
+
+
+def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
+    channels = node.output.shape[0]
+    unchanged = Operation(
+        name=node.name, inputs=node.inputs, output=node.output, reduction=Reduction.SUM,
+        window=Window(), weight=None, bias=np.zeros(channels, np.int64),
+        requantization=identity(channels), layers=(node.name,),
+        macs=graph_macs(node, source.shape),
+    )
+    if isinstance(node, Convolution):
+        window = Window(
+            kernel=(node.weight.shape[2], node.weight.shape[3]), stride=node.stride,
+            dilation=node.dilation, padding=node.padding, pad_value=source.zero_point)
+        weight_sum = node.weight.astype(np.int64).sum(axis=(1, 2, 3))
+        return dataclasses.replace(
+            unchanged, reduction=Reduction.CONVOLUTION, window=window, weight=node.weight,
+            bias=node.bias.astype(np.int64) - source.zero_point * weight_sum,
+            requantization=node.requantization)
+    if isinstance(node, AveragePool):
+        window = Window(kernel=node.kernel, stride=node.stride, padding=node.padding,
+                        pad_value=source.zero_point)
+        count = node.kernel[0] * node.kernel[1]
+        return dataclasses.replace(
+            unchanged, window=window, requantization=node.requantization,
+            bias=np.full(channels, -count * source.zero_point, np.int64))
+    if isinstance(node, MaxPool):
+        window = Window(kernel=node.kernel, stride=node.stride, dilation=node.dilation,
+                        padding=node.padding, pad_value=INT8_MIN)
+        return dataclasses.replace(unchanged, reduction=Reduction.MAXIMUM, window=window)
+    if isinstance(node, Add):
+        return _lower_add(node, unchanged, config)
+    if isinstance(node, Lookup):
+        return dataclasses.replace(unchanged, table=node.table)
+    assert isinstance(node, Clip)
+    bounds = dataclasses.replace(
+        unchanged.requantization, clip_min=node.clip_min, clip_max=node.clip_max)
+    return dataclasses.replace(unchanged, requantization=bounds)
+
+
+def _lower_add(node: Add, unchanged: Operation, config: AcceleratorConfig) -> Operation:
+    """Lower an addition: the first operand passes unchanged, the second is the residual.
+
+    One field sets the rounding of requantization and addition. Gemmlowp's requantization at least
+    halves (its shift is wider than its multiplier), so a 1x1 convolution doubles the value first.
+    """
+    residual = ResidualAdd(
+        multiplier=node.multipliers[0], residual_multiplier=node.multipliers[1],
+        offset=node.offset, shift=node.shift, rounding=node.rounding,
+        zero_point=node.output.zero_point, clip_min=node.clip_min, clip_max=node.clip_max)
+    lowered = dataclasses.replace(unchanged, residual=residual)
+    channels = node.output.shape[0]
+    if node.rounding is not Rounding.GEMMLOWP:
+        return dataclasses.replace(
+            lowered, requantization=identity(channels, node.rounding))
+    double = np.zeros((channels, channels, 1, 1), np.int8)
+    double[np.arange(channels), np.arange(channels)] = 2
+    bits = config.multiplier_bits
+    halve = Requantization(
+        multiplier=np.full(channels, 1 << (bits - 1), np.int64),
+        shift=np.full(channels, bits, np.int64), rounding=Rounding.GEMMLOWP)
+    return dataclasses.replace(
+        lowered, reduction=Reduction.CONVOLUTION, weight=double, requantization=halve)

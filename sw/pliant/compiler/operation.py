@@ -1,0 +1,103 @@
+"""The compiler's own node: everything that one pass through matrix and post unit computes.
+
+Every graph node lowers to one :class:`Operation`; fusing merges neighbours. The stages are those of
+the Post instruction: window reduction, requantization and clip, residual add and clip, table.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pliant.compiler.graph import Graph, Node, Padding, Requantization
+from pliant.spec.numerics import INT8_MAX, INT8_MIN, Rounding
+
+
+class Reduction(enum.Enum):
+    """What happens to the inputs in a window."""
+
+    CONVOLUTION = "convolution"
+    """All channels times weights, summed: matrix unit."""
+    MAXIMUM = "maximum"
+    """Channel by channel: post unit."""
+    SUM = "sum"
+    """Channel by channel: post unit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Which inputs an output sees; `pad_value` stands for those outside the tensor."""
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: Padding = Padding()
+    pad_value: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualAdd:
+    """``clip(round((value*multiplier + residual*residual_multiplier + offset) >> shift) + zp)``."""
+
+    multiplier: int
+    residual_multiplier: int
+    offset: int
+    shift: int
+    rounding: Rounding
+    zero_point: int
+    clip_min: int = INT8_MIN
+    clip_max: int = INT8_MAX
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Operation(Node):
+    """One layer as the machine sees it.
+
+    ``inputs`` holds the window's tensor and, with `residual`, the residual tensor. `bias` is int64
+    (out,) and has the input's zero point folded in; `weight` is int8 (out, in, kernel height,
+    kernel width) for Reduction.CONVOLUTION, else None; `table` is int8 (256,) or None. `layers` are
+    the names of the graph nodes that it computes, `macs` their useful multiply-accumulates.
+    """
+
+    reduction: Reduction
+    window: Window
+    weight: NDArray[np.int8] | None
+    bias: NDArray[np.int64]
+    requantization: Requantization
+    residual: ResidualAdd | None = None
+    table: NDArray[np.int8] | None = None
+    layers: tuple[str, ...]
+    macs: int = 0
+
+    @property
+    def kind(self) -> str:
+        """Stages in words, for listings."""
+        stages = [self.reduction.value]
+        stages += ["add"] if self.residual else []
+        stages += ["table"] if self.table is not None else []
+        return "+".join(stages)
+
+
+def operations(graph: Graph) -> tuple[Operation, ...]:
+    """Return the nodes of a lowered graph."""
+    for node in graph.nodes:
+        assert isinstance(node, Operation), f"{node.name!r} is not lowered"
+    return graph.nodes  # type: ignore[return-value]  # just asserted
+
+
+def identity(channels: int, rounding: Rounding = Rounding.HALF_EVEN) -> Requantization:
+    """Return the requantization that changes nothing."""
+    assert rounding is not Rounding.GEMMLOWP, "it shifts by multiplier_bits first"
+    return Requantization(multiplier=np.ones(channels, np.int64),
+                          shift=np.zeros(channels, np.int64), rounding=rounding)
+
+
+def consumers(graph: Graph) -> dict[str, int]:
+    """Return how often each tensor is read; being an output of the graph counts as once."""
+    counts: dict[str, int] = {name: 0 for name in graph.tensors()}
+    for name in [*graph.outputs, *(name for node in graph.nodes for name in node.inputs)]:
+        counts[name] += 1
+    return counts

@@ -1,0 +1,254 @@
+"""Cuts a layer into tiles that fit the buffers; of those that fit, the fastest by estimate.
+
+Outputs are cut into input tiles (what is loaded at once), these into bands (rows that fit an
+accumulator bank), and output channels into tiles of ``cols``. Input channels are cut into chunks
+when input tile or weights do not fit otherwise; the matrix unit then accumulates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pliant.compiler.errors import CompileError
+from pliant.compiler.geometry import Geometry, halvings
+from pliant.spec.isa import Load, Matrix, fields
+from pliant.spec.memory import ceil_div, region_strides, round_up
+
+ORDERS = ("tile-band-channel", "tile-channel-band", "channel-tile-band")
+"""Loop nests, outermost first; chunks of input channels are always innermost."""
+
+MATRIX_OVERHEAD = 24
+"""Estimated cycles between two matrix or post instructions."""
+TRANSFER_OVERHEAD = 32
+"""Estimated cycles that a Load or Store adds to its beats."""
+MAX_OUTPUT_SLOTS = 4
+WIDTHS_TRIED = 2
+
+_LIMITS = {field.name: field.maximum for field in fields(Load)}
+_MAX_GROUPS = {field.name: field.maximum for field in fields(Matrix)}["groups"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """How a layer is cut; lengths in outputs, channels in lane groups, slots in bank addresses."""
+
+    tile_height: int
+    band_height: int
+    tile_width: int
+    channel_groups: int
+    input_chunk: int
+    weight_chunk: int
+    order: str
+    weights_resident: bool
+    input_slots: int
+    input_slot_size: int
+    output_slots: int
+    output_slot_size: int
+    cycles: int
+
+    def arena(self, residual: bool) -> int:
+        """Return the bank addresses that the layer takes in the feature buffer."""
+        outputs = self.output_slots * (2 if residual else 1)
+        return self.input_slots * self.input_slot_size + outputs * self.output_slot_size
+
+
+def choose_tiling(geometry: Geometry) -> Tiling:
+    """Return the tiling with the fewest estimated cycles.
+
+    Raises
+    ------
+    CompileError
+        Nothing fits; names the buffer, what the smallest tile needs and what there is.
+    """
+    _check_weights(geometry)
+    best: Tiling | None = None
+    for candidate in _candidates(geometry):
+        if best is None or candidate.cycles < best.cycles:
+            best = candidate
+    if best is None:
+        raise _does_not_fit(geometry)
+    return best
+
+
+def _check_weights(geometry: Geometry) -> None:
+    if geometry.matrix and geometry.group_words > geometry.config.weight_depth:
+        kernel = geometry.operation.window.kernel
+        raise CompileError(
+            geometry.operation.name,
+            f"its {kernel[0]}x{kernel[1]} kernel takes {geometry.group_words} words of the weight "
+            f"buffer for one lane group, weight_depth of {geometry.config.name!r} is "
+            f"{geometry.config.weight_depth}",
+            "use a smaller kernel or a configuration with a larger weight_depth")
+
+
+def _does_not_fit(geometry: Geometry) -> CompileError:
+    config = geometry.config
+    height, width = geometry.rows.largest(1), geometry.columns.largest(config.words_per_beat)
+    size = region_strides(height, width)[0] + _output_size(geometry, 1, config.words_per_beat, 1)
+    return CompileError(
+        geometry.operation.name,
+        f"its smallest tile, {height}x{width} pixels of {config.lanes} channels and what comes "
+        f"out, takes {size} addresses ({size * 4 * config.lanes} bytes) of the feature buffer, "
+        f"feature_depth of {config.name!r} is {config.feature_depth} ({config.feature_bytes} "
+        "bytes)", "use a smaller window or a configuration with a larger feature_depth")
+
+
+def _candidates(geometry: Geometry) -> Iterator[Tiling]:
+    """Yield every tiling that fits, wide tiles first."""
+    config, rows = geometry.config, geometry.rows
+    fitting_widths = 0
+    for width in _widths(geometry):
+        found = False
+        pixels = config.accumulator_depth if geometry.matrix else _LIMITS["rows"] * width
+        bands = halvings(min(rows.outputs, pixels // width))
+        for band in _balanced(rows.outputs, bands):
+            count = ceil_div(rows.outputs, band)
+            for in_tile in halvings(count) if geometry.matrix else (1,):
+                for tiling in _fill(geometry, width, band, min(in_tile * band, rows.outputs)):
+                    found = True
+                    yield tiling
+        fitting_widths += found
+        if fitting_widths == WIDTHS_TRIED:
+            return  # narrower tiles only load more borders
+
+
+def _widths(geometry: Geometry) -> Iterator[int]:
+    """Yield tile widths: all columns, or parts that start at whole beats."""
+    outputs, align = geometry.columns.outputs, geometry.config.words_per_beat
+    seen = set()
+    for part in halvings(outputs):
+        width = part if part == outputs else round_up(part, align)
+        too_wide = geometry.matrix and width > geometry.config.accumulator_depth
+        if width not in seen and width <= outputs and not too_wide:
+            seen.add(width)
+            yield width
+
+
+def _balanced(total: int, sizes: Iterator[int]) -> Iterator[int]:
+    """Yield for each size the least that cuts `total` into as many pieces."""
+    seen = 0
+    for size in sizes:
+        even = ceil_div(total, ceil_div(total, size))
+        if even != seen:
+            seen = even
+            yield even
+
+
+def _fill(geometry: Geometry, width: int, band: int, tile: int) -> Iterator[Tiling]:
+    """Yield the tilings with these spatial sizes; chunk channels only as far as needed."""
+    config = geometry.config
+    height, columns = geometry.rows.largest(tile), geometry.columns.largest(width)
+    if max(height, columns) > min(_LIMITS["rows"], _LIMITS["row_beats"]):
+        return
+    group_size = region_strides(height, columns)[0]
+    groups = geometry.input_groups if geometry.matrix else geometry.output_groups
+    most = min(groups, _MAX_GROUPS)
+    if not geometry.matrix and not geometry.shared_record:
+        most = min(most, config.groups_per_tile)  # an instruction names cols records
+    for chunk in halvings(most):
+        if geometry.matrix and chunk < groups and tile > band:
+            return  # an accumulator bank holds one band until all chunks are added
+        channel_groups = config.groups_per_tile if geometry.matrix else chunk
+        slots = _slots(geometry, group_size * chunk,
+                       _output_size(geometry, band, width, channel_groups),
+                       single=tile >= geometry.rows.outputs and width >= geometry.columns.outputs
+                       and chunk >= groups)
+        if slots is None:
+            continue
+        for order in ORDERS if geometry.matrix else ORDERS[:1]:
+            yield _tiling(geometry, width, band, tile, chunk, channel_groups, order, slots)
+        return
+
+
+def _output_size(geometry: Geometry, band: int, width: int, groups: int) -> int:
+    """Return the bank addresses of an output (or residual) slot."""
+    columns = round_up(width, geometry.config.words_per_beat)
+    return region_strides(band, columns)[0] * min(groups, geometry.output_groups)
+
+
+def _slots(
+    geometry: Geometry, input_size: int, output_size: int, single: bool
+) -> tuple[int, int, int, int] | None:
+    """Return (input slots, size, output slots, size), double-buffered when it fits."""
+    depth = geometry.config.feature_depth
+    per_output = output_size * (2 if geometry.operation.residual else 1)
+    for inputs in (1,) if single else (2, 1):
+        outputs = min(MAX_OUTPUT_SLOTS, (depth - inputs * input_size) // per_output)
+        if outputs >= min(2, inputs):
+            return inputs, input_size, outputs, output_size
+    return None
+
+
+def _tiling(
+    geometry: Geometry, width: int, band: int, tile: int, chunk: int, channel_groups: int,
+    order: str, slots: tuple[int, int, int, int],
+) -> Tiling:
+    config = geometry.config
+    inputs, input_size, outputs, output_size = slots
+    channels = ceil_div(geometry.output_groups, channel_groups)
+    words = geometry.input_groups * geometry.group_words
+    resident = geometry.matrix and channels * words <= config.weight_depth
+    weight_chunk = chunk
+    if geometry.matrix and not resident:
+        half = max(geometry.group_words, config.weight_depth // 2)
+        weight_chunk = min(chunk, half // geometry.group_words)
+        weight_chunk = ceil_div(chunk, ceil_div(chunk, weight_chunk))
+    cut = Tiling(
+        tile_height=tile, band_height=band, tile_width=width, channel_groups=channel_groups,
+        input_chunk=chunk, weight_chunk=weight_chunk, order=order, weights_resident=resident,
+        input_slots=inputs, input_slot_size=input_size, output_slots=outputs,
+        output_slot_size=output_size, cycles=0)
+    return Tiling(**{**cut.__dict__, "cycles": _estimate(geometry, cut)})
+
+
+def _estimate(geometry: Geometry, tiling: Tiling) -> int:
+    """Return the estimated cycles of a layer: the busiest unit plus what nothing overlaps."""
+    config = geometry.config
+    rows, columns = geometry.rows, geometry.columns
+    tiles = ceil_div(rows.outputs, tiling.tile_height) * ceil_div(columns.outputs,
+                                                                  tiling.tile_width)
+    bands = ceil_div(tiling.tile_height, tiling.band_height)
+    channels = ceil_div(geometry.output_groups, tiling.channel_groups)
+    chunks = ceil_div(geometry.input_groups, tiling.input_chunk) if geometry.matrix else 1
+    parts = ceil_div(tiling.input_chunk, tiling.weight_chunk) if geometry.matrix else 1
+    steps = tiles * bands * channels
+    matrix_steps = steps * chunks * parts
+
+    def loads(nest: dict[str, int], key: str) -> int:
+        """Count the runs of equal `key` indices through the loop nest."""
+        inner = max((i for i, name in enumerate(nest) if name in key.split() and nest[name] > 1),
+                    default=-1)
+        product = 1
+        for name in list(nest)[:inner + 1]:
+            product *= nest[name]
+        return product
+
+    sizes = {"tile": tiles, "band": bands, "channel": channels}
+    nest = {name: sizes[name] for name in tiling.order.split("-")}
+    nest |= {"chunk": chunks, "part": parts}
+    input_key = "tile chunk" if geometry.matrix else "tile channel"
+    per_load = (sum(s.inputs for s in rows.split(tiling.tile_height))
+                * sum(s.inputs for s in columns.split(tiling.tile_width)) * config.lanes
+                * min(tiling.input_chunk, geometry.input_groups)) / tiles
+    input_loads = loads(nest, input_key)
+    weight_bytes = tiling.weight_chunk * geometry.group_words * config.cols if geometry.matrix else 0
+    weight_loads = channels if tiling.weights_resident else loads(nest, "channel chunk part")
+    if tiling.weights_resident:
+        weight_bytes = geometry.input_groups * geometry.group_words * config.cols
+    pixels = tiling.band_height * tiling.tile_width
+    out_bytes = pixels * tiling.channel_groups * config.lanes
+    residual = 1 if geometry.operation.residual else 0
+    moved = (input_loads * per_load + weight_loads * weight_bytes * geometry.matrix
+             + steps * out_bytes * (1 + residual))
+    transfers = input_loads * bands + weight_loads * geometry.matrix + steps * (1 + residual)
+    bandwidth = min(config.board.ddr_bytes_per_cycle, config.axi_data_bytes)
+    memory = moved / bandwidth + transfers * TRANSFER_OVERHEAD
+    passes = geometry.taps * min(tiling.weight_chunk, geometry.input_groups)
+    matrix = matrix_steps * (passes * max(pixels, config.rows) + MATRIX_OVERHEAD)
+    post_taps = 1 if geometry.matrix else geometry.taps
+    post = steps * (pixels * tiling.channel_groups * post_taps + MATRIX_OVERHEAD)
+    edge = (per_load / bands + weight_bytes + out_bytes) / bandwidth + post / steps
+    if tiling.input_slots == 1 and input_loads > 1:
+        matrix += input_loads * per_load / bandwidth  # nothing is loaded ahead
+    return int(max(memory, matrix if geometry.matrix else 0, post) + edge)
