@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
-from amaranth import Module, Mux, Signal, signed, unsigned
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
+from pliant.spec.config import ACCUMULATE_DISTANCE, FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Matrix
 from pliant_hw.array import ARRAY_LATENCY, MatrixArray, sum_shape
 from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
@@ -90,15 +91,21 @@ class WeightLoader(wiring.Component):
             m.d.sync += full.eq(0)
 
         starts = Signal()  # the shadow tile is free from the next cycle on
-        m.d.comb += starts.eq((~loading & ~full) | self.take)
+        final = Signal()  # the last pass of `current` is being loaded
+        accepted = Signal()
         more = Signal()
-        m.d.comb += more.eq(remaining & ~(loading & last_y & (group == current.groups - 1)))
+        m.d.comb += [
+            starts.eq((~loading & ~full) | self.take),
+            final.eq(loading & last_y & (group == current.groups - 1)),
+            self.instruction.ready.eq(Mux(loading, final & last_row, ~remaining)),
+            accepted.eq(self.instruction.valid & self.instruction.ready),
+            more.eq(accepted | (remaining & ~final)),
+        ]
         with m.If(starts & more):
             m.d.sync += loading.eq(1)
-        with m.If(self.instruction.valid & self.instruction.ready):
+        with m.If(accepted):
             m.d.sync += [current.eq(new), remaining.eq(1), self.address.eq(new.weights),
                          group.eq(0), kernel_y.eq(0), kernel_x.eq(0)]
-        m.d.comb += self.instruction.ready.eq(~remaining & ~loading)
         return m
 
 
@@ -106,7 +113,8 @@ class MatrixUnit(wiring.Component):
     """Executes Matrix instructions, one word a cycle, without a bubble between passes or tiles.
 
     Latency from the acceptance of a feature word to its accumulation: FEATURE_READ_LATENCY +
-    ARRAY_LATENCY + 2 cycles. A pass takes max(pixels, rows) cycles, plus one for each bank conflict.
+    ARRAY_LATENCY + 2 cycles. A pass takes max(pixels, rows) cycles, plus one for each bank
+    conflict; an instruction with `accumulate` starts two cycles later.
 
     Members
     -------
@@ -196,12 +204,25 @@ class MatrixUnit(wiring.Component):
         ]
 
         # Issue: a position goes on when its weights are there and the buffer takes the request.
+        # A partial sum can be read again ACCUMULATE_DISTANCE cycles later. That takes care where
+        # an entry may come back sooner: after a pass of two pixels that a bank conflict stretched
+        # (one of a single pixel still waits for weights), and where an accumulating instruction
+        # starts.
         position = walker.position.payload
         valid = walker.position.valid
         weights_ready = Signal()
         issue = Signal()
+        words = Signal(range(ACCUMULATE_DISTANCE + 1))  # of this pass; saturates
+        recent = Signal(ACCUMULATE_DISTANCE - 1)  # cycles before this one that issued a word
+        hold = Signal()
+        m.d.sync += recent.eq(Cat(issue, recent))
+        with m.If(issue):
+            m.d.sync += words.eq(Mux(position.inner_first, 1, Mux(
+                words == ACCUMULATE_DISTANCE, ACCUMULATE_DISTANCE, words + 1)))
         m.d.comb += [
-            weights_ready.eq(~position.inner_first | loader.ready),
+            hold.eq(recent.any() & Mux(position.first, position.tag.accumulate,
+                                       words < ACCUMULATE_DISTANCE)),
+            weights_ready.eq(~position.inner_first | (loader.ready & ~hold)),
             self.feature.valid.eq(valid & position.inside & weights_ready),
             self.feature.mask.eq(1 << position.bank),
             issue.eq(valid & weights_ready & (~position.inside | self.feature.ready)),
@@ -221,7 +242,7 @@ class MatrixUnit(wiring.Component):
         stages = FEATURE_READ_LATENCY + ARRAY_LATENCY - 1
         meta: list[Any] = [Signal(meta_layout, name=f"meta_{stage}") for stage in range(stages + 1)]
         m.d.comb += [meta[0].valid.eq(issue), meta[0].position.eq(position)]
-        for before, after in zip(meta, meta[1:], strict=False):
+        for before, after in pairwise(meta):
             m.d.sync += after.eq(before)
 
         arrived = meta[FEATURE_READ_LATENCY]

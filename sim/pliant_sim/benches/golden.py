@@ -1,0 +1,147 @@
+"""What single units must compute, one pixel at a time as the instruction set words it.
+
+Slow and literal on purpose, and independent of the instruction-level simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
+from pliant.spec.isa import Matrix, Post, Source
+from pliant.spec.memory import bank_of
+from pliant.spec.numerics import Rounding, add, requantize
+
+
+class Features:
+    """Contents of the feature buffer: `words`, int8 (bank, address, lane)."""
+
+    def __init__(self, config: AcceleratorConfig, random: np.random.Generator) -> None:
+        shape = (FEATURE_BANKS, config.feature_depth, config.lanes)
+        self.words = random.integers(-128, 128, shape, np.int8)
+
+    def place(
+        self, base: int, group_stride: int, row_stride: int, group: int, y: int, x: int
+    ) -> tuple[int, int]:
+        """Return (bank, address) of a word of a region."""
+        address = base + group * group_stride + (y >> 1) * row_stride + (x >> 1)
+        return bank_of(y, x), address % self.words.shape[1]
+
+
+def pixels(instruction: Matrix | Post) -> Iterator[tuple[int, int]]:
+    """Yield (y, x) of the output tile in order."""
+    for y in range(instruction.out_height):
+        for x in range(instruction.out_width):
+            yield y, x
+
+
+def window_position(
+    instruction: Matrix | Post, y: int, x: int, ky: int, kx: int
+) -> tuple[int, int] | None:
+    """Return the input row and column of a window position, None when outside the region."""
+    row = instruction.origin_y + y * instruction.stride_y + ky * instruction.dilation_y
+    column = instruction.origin_x + x * instruction.stride_x + kx * instruction.dilation_x
+    inside = 0 <= row < instruction.height and 0 <= column < instruction.width
+    return (row, column) if inside else None
+
+
+def run_matrix(
+    config: AcceleratorConfig,
+    instruction: Matrix,
+    features: Features,
+    weights: NDArray[np.int8],
+    accumulators: NDArray[np.int32],
+) -> None:
+    """Execute `instruction` on `accumulators`.
+
+    `weights` are int8 (word, column), `accumulators` int32 (bank, entry, column).
+    """
+    word = instruction.weights
+    fresh = not instruction.accumulate
+    bank = accumulators[instruction.accumulator_bank]
+    for group in range(instruction.groups):
+        for ky in range(instruction.kernel_height):
+            for kx in range(instruction.kernel_width):
+                words = np.arange(word, word + config.rows) % config.weight_depth
+                tile = weights[words].astype(np.int32)
+                for index, (y, x) in enumerate(pixels(instruction)):
+                    position = window_position(instruction, y, x, ky, kx)
+                    if position is None:
+                        vector = np.full(config.rows, instruction.pad_value, np.int32)
+                    else:
+                        place = features.place(instruction.source, instruction.group_stride,
+                                               instruction.row_stride, group, *position)
+                        vector = features.words[place].astype(np.int32)
+                    entry = (instruction.accumulator_base + index) % config.accumulator_depth
+                    bank[entry] = vector @ tile + (0 if fresh else bank[entry])
+                word += config.rows
+                fresh = False
+
+
+def run_post(
+    config: AcceleratorConfig,
+    instruction: Post,
+    features: Features,
+    accumulators: NDArray[np.int32],
+    records: dict[str, NDArray[np.int64]],
+    table: NDArray[np.int8],
+) -> None:
+    """Execute `instruction` on `features`; `records` holds bias, multiplier and shift."""
+    rounding = Rounding(instruction.rounding)
+    for group in range(instruction.groups):
+        channels = instruction.parameters + (
+            (group * config.lanes + np.arange(config.lanes)) % config.cols)
+        for index, (y, x) in enumerate(pixels(instruction)):
+            if instruction.source == Source.ACCUMULATOR:
+                entry = instruction.accumulator_base + index
+                first = group * config.lanes
+                value = accumulators[instruction.accumulator_bank, entry,
+                                     first:first + config.lanes].astype(np.int64)
+            else:
+                value = _reduce(config, instruction, features, group, y, x)
+            result = requantize(
+                value + records["bias"][channels], records["multiplier"][channels],
+                records["shift"][channels], rounding=rounding,
+                multiplier_bits=config.multiplier_bits, zero_point=instruction.zero_point,
+                clip_min=instruction.clip_min, clip_max=instruction.clip_max)
+            if instruction.add_enable:
+                place = features.place(
+                    instruction.residual, instruction.residual_group_stride,
+                    instruction.residual_row_stride, group,
+                    instruction.residual_y + y, instruction.residual_x + x)
+                result = add(
+                    result, features.words[place],
+                    multiplier_first=instruction.add_multiplier,
+                    multiplier_second=instruction.add_residual_multiplier,
+                    offset=instruction.add_offset, shift=instruction.add_shift,
+                    rounding=rounding, zero_point=instruction.add_zero_point,
+                    clip_min=instruction.add_clip_min, clip_max=instruction.add_clip_max)
+            if instruction.table_enable:
+                result = table[result.astype(np.int64) & 255]
+            place = features.place(
+                instruction.destination, instruction.destination_group_stride,
+                instruction.destination_row_stride, group,
+                instruction.destination_y + y, instruction.destination_x + x)
+            features.words[place] = result
+
+
+def _reduce(
+    config: AcceleratorConfig, instruction: Post, features: Features, group: int, y: int, x: int
+) -> NDArray[np.int64]:
+    window = []
+    for ky in range(instruction.kernel_height):
+        for kx in range(instruction.kernel_width):
+            position = window_position(instruction, y, x, ky, kx)
+            if position is None:
+                window.append(np.full(config.lanes, instruction.pad_value, np.int64))
+            else:
+                place = features.place(
+                    instruction.window, instruction.window_group_stride,
+                    instruction.window_row_stride, group, *position)
+                window.append(features.words[place].astype(np.int64))
+    maximum = instruction.source == Source.MAXIMUM
+    reduced: NDArray[np.int64] = np.max(window, 0) if maximum else np.sum(window, 0)
+    return reduced
