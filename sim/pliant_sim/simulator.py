@@ -247,7 +247,7 @@ class InstructionSimulator:
     # Feature buffer
 
     def _words(self, state: State, bank: int, start: int, strides: tuple[int, int],
-               shape: tuple[int, int, int]) -> NDArray[np.int8]:
+               shape: tuple[int, ...]) -> NDArray[np.int8]:
         """Return a view (batch, groups, rows, columns, lanes) of every second pixel in one bank."""
         last = start + sum((n - 1) * s for n, s in zip(shape, (*strides, 1), strict=True))
         if last >= self.config.feature_depth:

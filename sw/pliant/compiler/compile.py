@@ -45,7 +45,9 @@ def compile_graph(
     Parameters
     ----------
     graph : Graph
+        The network.
     config : AcceleratorConfig
+        What it will run on.
     keep_tensors : bool
         Give every tensor that is computed a place of its own in DDR and name it in the layer map,
         so that it can be read after a run. Instructions differ in addresses and tokens alone.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from pliant.compiler.operation import (
     operations,
 )
 from pliant.spec.numerics import INT8_MAX, INT8_MIN
+
+Bounds = TypeVar("Bounds", Requantization, ResidualAdd)
 
 Merge = Callable[[Operation, Operation, int], Operation | None]
 """(producer, consumer, which operand of the consumer the producer is) -> both in one, or None."""
@@ -85,20 +88,17 @@ def _merge_clip(producer: Operation, clip: Operation, operand: int) -> Operation
         return None
     low, high = clip.requantization.clip_min, clip.requantization.clip_max
 
-    def narrowed(bounds: Requantization | ResidualAdd) -> dict[str, int]:
-        return {"clip_min": min(max(bounds.clip_min, low), high),
-                "clip_max": min(max(bounds.clip_max, low), high)}
+    def narrowed(bounds: Bounds) -> Bounds:
+        return dataclasses.replace(
+            bounds, clip_min=min(max(bounds.clip_min, low), high),
+            clip_max=min(max(bounds.clip_max, low), high))
 
     joined = _joined(producer, clip)
     if producer.table is not None:
         return dataclasses.replace(joined, table=np.clip(producer.table, low, high))
     if producer.residual is not None:
-        bounds = narrowed(producer.residual)
-        return dataclasses.replace(
-            joined, residual=dataclasses.replace(producer.residual, **bounds))
-    bounds = narrowed(producer.requantization)
-    return dataclasses.replace(
-        joined, requantization=dataclasses.replace(producer.requantization, **bounds))
+        return dataclasses.replace(joined, residual=narrowed(producer.residual))
+    return dataclasses.replace(joined, requantization=narrowed(producer.requantization))
 
 
 def _merge_add(producer: Operation, add: Operation, operand: int) -> Operation | None:

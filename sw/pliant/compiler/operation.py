@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pliant.compiler.graph import Graph, Node, Padding, Requantization
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, Rounding
 
+NO_PADDING = Padding()
+
 
 class Reduction(enum.Enum):
     """What happens to the inputs in a window."""
@@ -34,7 +36,7 @@ class Window:
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
-    padding: Padding = Padding()
+    padding: Padding = NO_PADDING
     pad_value: int = 0
 
 
@@ -97,7 +99,7 @@ def identity(channels: int, rounding: Rounding = Rounding.HALF_EVEN) -> Requanti
 
 def consumers(graph: Graph) -> dict[str, int]:
     """Return how often each tensor is read; being an output of the graph counts as once."""
-    counts: dict[str, int] = {name: 0 for name in graph.tensors()}
+    counts = dict.fromkeys(graph.tensors(), 0)
     for name in [*graph.outputs, *(name for node in graph.nodes for name in node.inputs)]:
         counts[name] += 1
     return counts

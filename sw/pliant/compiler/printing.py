@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pliant.compiler.graph import Graph, Node, Tensor
 from pliant.compiler.operation import Operation
 
@@ -33,7 +35,8 @@ def draw_graph(graph: Graph) -> str:
         producer[node.output.name] = node.name
     tensors = graph.tensors()
     lines += [
-        f"  {_quote(producer[name])} -> {_quote(node.name)} [label={_quote(_shape(tensors[name]))}];"
+        f"  {_quote(producer[name])} -> {_quote(node.name)} "
+        f"[label={_quote(_shape(tensors[name]))}];"
         for node in graph.nodes for name in node.inputs
     ]
     for name in graph.outputs:
@@ -49,7 +52,7 @@ def _kind(node: Node) -> str:
 
 def _details(node: Node) -> str:
     """Window and fused layers, where a node has them."""
-    window = getattr(node, "window", node)
+    window: Any = getattr(node, "window", node)
     weight = getattr(node, "weight", None)
     kernel = getattr(window, "kernel", None if weight is None else weight.shape[2:])
     text = ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pliant.compiler.buffers import Arena, Buffer, Slot
 from pliant.compiler.geometry import Geometry, Span
@@ -415,7 +416,7 @@ class LayerSteps:
         }
 
 
-def _spread(values: np.ndarray, count: int, cols: int) -> np.ndarray:
+def _spread(values: NDArray[np.int64], count: int, cols: int) -> NDArray[np.int64]:
     """Put every `count` channels at the start of their own `cols` records."""
     tiles = ceil_div(len(values), count)
     padded = np.zeros((tiles, cols), np.int64)

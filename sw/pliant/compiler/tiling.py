@@ -232,20 +232,22 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> int:
                 * sum(s.inputs for s in columns.split(tiling.tile_width)) * config.lanes
                 * min(tiling.input_chunk, geometry.input_groups)) / tiles
     input_loads = loads(nest, input_key)
-    weight_bytes = tiling.weight_chunk * geometry.group_words * config.cols if geometry.matrix else 0
-    weight_loads = channels if tiling.weights_resident else loads(nest, "channel chunk part")
-    if tiling.weights_resident:
-        weight_bytes = geometry.input_groups * geometry.group_words * config.cols
+    weight_loads = weight_bytes = 0
+    if geometry.matrix:
+        resident = tiling.weights_resident
+        weight_loads = channels if resident else loads(nest, "channel chunk part")
+        groups = geometry.input_groups if resident else tiling.weight_chunk
+        weight_bytes = groups * geometry.group_words * config.cols
     pixels = tiling.band_height * tiling.tile_width
     out_bytes = pixels * tiling.channel_groups * config.lanes
     residual = 1 if geometry.operation.residual else 0
-    moved = (input_loads * per_load + weight_loads * weight_bytes * geometry.matrix
+    moved = (input_loads * per_load + weight_loads * weight_bytes
              + steps * out_bytes * (1 + residual))
-    transfers = input_loads * bands + weight_loads * geometry.matrix + steps * (1 + residual)
+    transfers = input_loads * bands + weight_loads + steps * (1 + residual)
     bandwidth = min(config.board.ddr_bytes_per_cycle, config.axi_data_bytes)
     memory = moved / bandwidth + transfers * TRANSFER_OVERHEAD
     passes = geometry.taps * min(tiling.weight_chunk, geometry.input_groups)
-    matrix = matrix_steps * (passes * max(pixels, config.rows) + MATRIX_OVERHEAD)
+    matrix: float = matrix_steps * (passes * max(pixels, config.rows) + MATRIX_OVERHEAD)
     post_taps = 1 if geometry.matrix else geometry.taps
     post = steps * (pixels * tiling.channel_groups * post_taps + MATRIX_OVERHEAD)
     edge = (per_load / bands + weight_bytes + out_bytes) / bandwidth + post / steps

@@ -29,7 +29,6 @@ from pliant.spec.isa import (
     Unit,
 )
 from pliant.spec.memory import ceil_div
-from pliant.spec.program import Segment
 
 QUEUE_MARGIN = 4
 """Instructions that a unit may hold beside its queue."""

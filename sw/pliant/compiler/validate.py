@@ -131,9 +131,6 @@ def output_shape(node: Node, shape: Shape) -> Shape:
         if size + before + after < span:
             raise CompileError(node.name, f"its window spans {span} pixels, the padded input has "
                                f"{size + before + after}", "use a smaller kernel or more padding")
-        if isinstance(node, MaxPool) and max(before, after) >= span:
-            raise CompileError(node.name, f"padding of {max(before, after)} pixels lets a window "
-                               f"of {span} see nothing but padding", f"pad at most {span - 1}")
         sizes.append((size + before + after - span) // s + 1)
     return channels, sizes[0], sizes[1]
 
