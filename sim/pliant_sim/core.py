@@ -63,7 +63,7 @@ class ProtocolError(RtlError):
     """The core broke a rule of AXI; names the cycle, the channel and the rule."""
 
 
-class SimulationTimeout(RtlError):
+class SimulationTimeout(RtlError):  # noqa: N818 - says what happened
     """The core did not finish within the allowed cycles."""
 
 
