@@ -12,6 +12,9 @@ from amaranth.hdl import Value, ValueCastable
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
+from pliant.spec.config import AcceleratorConfig
+from pliant_hw.top import PliantCore
+
 # One `initial` block with nothing but zero words of memories. Verilog simulators start memories at
 # zero or at random, and the hardware reads no word that it has not written; without these blocks
 # large memories compile in half the time.
@@ -55,3 +58,8 @@ def component_to_verilog(
 def strip_zero_initialization(text: str) -> str:
     """Remove the initial blocks that only set words of memories to zero."""
     return _ZERO_INIT.sub("", text)
+
+
+def generate(config: AcceleratorConfig) -> str:
+    """Return the Verilog of the whole core as module ``pliant_core``; takes seconds."""
+    return component_to_verilog(PliantCore(config=config), "pliant_core")
