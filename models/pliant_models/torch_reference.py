@@ -1,0 +1,131 @@
+"""Evaluates an integer graph with PyTorch's integer operators, apart from NumPy's reference.
+
+The requantization is written out here from the definitions (remainders for ties to even and up,
+gemmlowp's C++ for its double rounding) and shares no code with :mod:`pliant.spec.numerics`, so that
+a fault in either shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pliant.compiler.graph import (
+    Add,
+    AveragePool,
+    Clip,
+    Convolution,
+    Graph,
+    Lookup,
+    MaxPool,
+    Node,
+    Padding,
+    Requantization,
+)
+from pliant.spec.numerics import Rounding
+
+
+def torch_reference(
+    graph: Graph, inputs: Mapping[str, NDArray[np.int8]], *, multiplier_bits: int
+) -> dict[str, NDArray[np.int8]]:
+    """Return every tensor of `graph` by name, int8 (images, channels, height, width).
+
+    Parameters
+    ----------
+    graph : Graph
+        Nodes in execution order.
+    inputs : dict of int8 (images, channels, height, width)
+        One entry for each input.
+    multiplier_bits : int
+        That of the configuration.
+    """
+    zero_points = {name: tensor.zero_point for name, tensor in graph.tensors().items()}
+    values = {name: torch.from_numpy(value.astype(np.int64)) for name, value in inputs.items()}
+    for node in graph.nodes:
+        operands = [values[name] for name in node.inputs]
+        values[node.output.name] = _evaluate(
+            node, operands, zero_points[node.inputs[0]], multiplier_bits)
+    return {name: value.numpy().astype(np.int8) for name, value in values.items()}
+
+
+def _evaluate(node: Node, operands: list[Tensor], zero_point: int, multiplier_bits: int) -> Tensor:
+    value = operands[0]
+    if isinstance(node, Convolution):
+        weight, bias = (torch.from_numpy(array.astype(np.int32)) for array in
+                        (node.weight, node.bias))
+        padded = _pad(value - zero_point, node.padding, 0).int()
+        sums = functional.conv2d(padded, _dilated(weight, node.dilation), bias, node.stride)
+        return _requantize(sums.long(), node.requantization, multiplier_bits)
+    if isinstance(node, AveragePool):
+        padded = _pad(value - zero_point, node.padding, 0).int()
+        channels = padded.shape[1]
+        ones = torch.ones((channels, 1, *node.kernel), dtype=torch.int32)
+        sums = functional.conv2d(padded, ones, stride=node.stride, groups=channels)
+        return _requantize(sums.long(), node.requantization, multiplier_bits)
+    if isinstance(node, MaxPool):
+        padded = _pad(value, node.padding, -128).double()  # int8 is exact in it
+        return functional.max_pool2d(padded, node.kernel, node.stride,
+                                     dilation=node.dilation).long()
+    if isinstance(node, Add):
+        total = value * node.multipliers[0] + operands[1] * node.multipliers[1] + node.offset
+        scaled = _divide(total, torch.tensor(node.shift), node.rounding)
+        return torch.clamp(scaled + node.output.zero_point, node.clip_min, node.clip_max)
+    if isinstance(node, Lookup):
+        return torch.from_numpy(node.table.astype(np.int64))[value & 255]
+    assert isinstance(node, Clip), node
+    return torch.clamp(value, node.clip_min, node.clip_max)
+
+
+def _dilated(weight: Tensor, dilation: tuple[int, int]) -> Tensor:
+    """Return the kernel with zeros between its taps: torch dilates no integer convolutions."""
+    height, width = (d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True))
+    dilated = weight.new_zeros(*weight.shape[:2], height, width)
+    dilated[:, :, ::dilation[0], ::dilation[1]] = weight
+    return dilated
+
+
+def _pad(value: Tensor, padding: Padding, fill: int) -> Tensor:
+    sides = (padding.left, padding.right, padding.top, padding.bottom)
+    return functional.pad(value, sides, value=fill)
+
+
+def _requantize(sums: Tensor, how: Requantization, multiplier_bits: int) -> Tensor:
+    multiplier, shift = (torch.from_numpy(array)[:, None, None] for array in
+                         (how.multiplier, how.shift))
+    product = sums * multiplier
+    if how.rounding is Rounding.GEMMLOWP:
+        high = _high_multiply(product, multiplier_bits)
+        scaled = _divide(high, shift - multiplier_bits, how.rounding)
+    else:
+        scaled = _divide(product, shift, how.rounding)
+    return torch.clamp(scaled + how.zero_point, how.clip_min, how.clip_max)
+
+
+def _divide(value: Tensor, shift: Tensor, rounding: Rounding) -> Tensor:
+    """Return ``value / 2**shift``, rounded."""
+    if rounding is Rounding.GEMMLOWP:
+        return _rounding_divide_by_power(value, shift)
+    divisor = torch.ones_like(shift) << shift
+    quotient = torch.div(value, divisor, rounding_mode="floor")
+    twice = 2 * torch.remainder(value, divisor)
+    tie_up = quotient % 2 == 1 if rounding is Rounding.HALF_EVEN else torch.tensor(True)
+    return quotient + ((twice > divisor) | ((twice == divisor) & tie_up)).long()
+
+
+def _high_multiply(product: Tensor, bits: int) -> Tensor:
+    """Return gemmlowp's SaturatingRoundingDoublingHighMul after its multiplication."""
+    half = 1 << (bits - 1)
+    nudge = torch.where(product >= 0, half, 1 - half)
+    return torch.div(product + nudge, 1 << bits, rounding_mode="trunc")
+
+
+def _rounding_divide_by_power(value: Tensor, exponent: Tensor) -> Tensor:
+    """Return gemmlowp's RoundingDivideByPOT."""
+    mask = (torch.ones_like(exponent) << exponent) - 1
+    threshold = (mask >> 1) + (value < 0).long()
+    return (value >> exponent) + ((value & mask) > threshold).long()
