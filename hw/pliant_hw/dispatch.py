@@ -43,7 +43,7 @@ UNIT_INSTRUCTIONS: dict[Unit, type[Instruction]] = {
 class Dispatcher(wiring.Component):
     """Takes the program in order; hands each unit its instructions when their tokens are there.
 
-    One instruction every two cycles is decoded. An instruction that is illegal stops the
+    One instruction every three cycles is decoded. An instruction that is illegal stops the
     dispatcher; the fault names it. `end` comes when End has been decoded and every unit is idle.
 
     Parameters
@@ -53,7 +53,7 @@ class Dispatcher(wiring.Component):
     Members
     -------
     program : In(stream)   WORD
-    exhausted : In   the program has no more words than `program` shows
+    exhausted : In   every word of the program has been taken
     halt : In   hand out nothing more
     end_seen : Out   End has been decoded: nothing more is taken
     end : Out   pulse: program completed

@@ -1,0 +1,258 @@
+"""The dispatcher: legality, order, tokens, faults, completion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from amaranth import ResetInserter, Signal
+
+from pliant.spec.config import PRESETS
+from pliant.spec.isa import (
+    INSTRUCTION_BYTES,
+    INSTRUCTIONS,
+    MAX_TOKENS,
+    End,
+    Instruction,
+    InstructionError,
+    Load,
+    Matrix,
+    Post,
+    Store,
+    Unit,
+    decode,
+    fields,
+)
+from pliant.spec.registers import Fault, FaultUnit
+from pliant_hw.dispatch import IN_FLIGHT, UNIT_INSTRUCTIONS, Dispatcher
+from pliant_sim.benches.simulate import simulate
+
+CONFIG = PRESETS["tiny"]
+NAMES = [unit.name.lower() for unit in Unit]
+QUICKEST = 3
+"""Cycles from start to completion of the quickest instruction."""
+
+
+def boundaries() -> Iterator[int]:
+    """Yield instruction words with one field at or just past each end of its range."""
+    for kind in INSTRUCTIONS:
+        template = int.from_bytes(kind().encode(), "little")
+        yield template
+        end = 12
+        for field in fields(kind):
+            end = field.offset + field.width
+            values = {0, 1, field.minimum, field.minimum - 1, field.maximum, field.maximum + 1,
+                      1 << (field.width - 1)}
+            if field.depth is not None:
+                limit = getattr(CONFIG, field.depth)
+                values |= {limit - 1, limit, limit + 1}
+            for value in values:
+                mask = ((1 << field.width) - 1) << field.offset
+                yield template & ~mask | (value << field.offset & mask)
+        for position in {end, end + 1, 511} - {512}:
+            yield template | 1 << position
+    yield from range(16)
+
+
+def is_legal(word: int) -> bool:
+    try:
+        decode(word.to_bytes(INSTRUCTION_BYTES, "little")).check(CONFIG)
+    except InstructionError:
+        return False
+    return True
+
+
+def test_exactly_the_words_that_decode_and_check_are_executed() -> None:
+    dut = Dispatcher(config=CONFIG)
+    reset = Signal()
+    words = list(boundaries())
+    illegal = [not is_legal(word) for word in words]
+    assert 100 < sum(illegal) < len(words) - 200
+
+    async def main(ctx: Any) -> None:
+        for name in NAMES:
+            ctx.set(getattr(dut, f"{name}_instruction").ready, 1)
+        for word, expected in zip(words, illegal, strict=True):
+            ctx.set(reset, 1)
+            await ctx.tick()
+            ctx.set(reset, 0)
+            ctx.set(dut.program.payload, {"word": word, "index": 77})
+            ctx.set(dut.program.valid, 1)
+            await ctx.tick()
+            ctx.set(dut.program.valid, 0)
+            started = 0
+            for _ in range(6):
+                started += sum(ctx.get(getattr(dut, f"{name}_start")) for name in NAMES)
+                started += ctx.get(dut.end_seen) and not started
+                await ctx.tick()
+            assert ctx.get(dut.fault.valid) == expected, hex(word)
+            assert bool(started) != expected, hex(word)
+            if expected:
+                assert ctx.get(dut.fault.code) == Fault.ILLEGAL_INSTRUCTION
+                assert ctx.get(dut.fault.unit) == FaultUnit.CONTROL
+                assert ctx.get(dut.fault.index) == 77
+
+    simulate(ResetInserter(reset)(dut), main)
+
+
+class Run:
+    """Feeds a program to a dispatcher whose units take random times; records what happens."""
+
+    def __init__(self, program: Sequence[Instruction], seed: int = 0, slow: float = 0.0) -> None:
+        self.dut = Dispatcher(config=CONFIG)
+        self.program = program
+        self.random = np.random.default_rng(seed)
+        self.slow = slow
+        self.started: dict[Unit, list[Instruction]] = {unit: [] for unit in Unit}
+        self.signals: dict[Unit, list[tuple[int, int]]] = {unit: [] for unit in Unit}
+        self.tokens: Counter[tuple[Unit, Unit]] = Counter()
+        self.done = 0
+        self.cycle = 0
+        self.ended = False
+        self.fault: tuple[Fault, int] | None = None
+        simulate(self.dut, self._feed, self._watch,
+                 background=[self._unit(unit) for unit in Unit])
+
+    async def _feed(self, ctx: Any) -> None:
+        for index, instruction in enumerate(self.program):
+            word = int.from_bytes(instruction.encode(), "little")
+            ctx.set(self.dut.program.payload, {"word": word, "index": index})
+            ctx.set(self.dut.program.valid, 1)
+            while not self.fault:
+                _, _, ready = await ctx.tick().sample(self.dut.program.ready)
+                if ready:
+                    break
+        ctx.set(self.dut.program.valid, 0)
+        ctx.set(self.dut.exhausted, 1)
+
+    async def _watch(self, ctx: Any) -> None:
+        dut, progress = self.dut, 0
+        while not self.ended and not self.fault:
+            before = self.done
+            _, _, ended, fault, code, index = await ctx.tick().sample(
+                dut.end, dut.fault.valid, dut.fault.code, dut.fault.index)
+            self.cycle += 1
+            if self.done != before:
+                progress = self.cycle
+            self.ended = bool(ended)
+            if fault:
+                self.fault = (Fault(code), index)
+            assert self.cycle - progress < 4 * MAX_TOKENS, "the dispatcher hangs"
+
+    def _unit(self, unit: Unit) -> Any:
+        dut, name = self.dut, NAMES[unit]
+        port, start = getattr(dut, f"{name}_instruction"), getattr(dut, f"{name}_start")
+
+        async def run(ctx: Any) -> None:
+            done = getattr(dut, f"{name}_done")
+            while True:
+                ready = self.random.random() >= self.slow
+                complete = self._oldest(unit) >= QUICKEST and self.random.random() >= self.slow
+                ctx.set(port.ready, int(ready))
+                ctx.set(done, int(complete))
+                _, _, started, payload = await ctx.tick().sample(start, port.payload)
+                if started:
+                    self._start(unit, payload)
+                if complete:
+                    self._complete(unit)
+
+        return run
+
+    def _oldest(self, unit: Unit) -> int:
+        """Return the cycles since the oldest instruction was started, 0 if there is none."""
+        return self.cycle - self.signals[unit][0][1] if self.signals[unit] else 0
+
+    def _start(self, unit: Unit, payload: Any) -> None:
+        instruction = self.program[payload.index]
+        kind = UNIT_INSTRUCTIONS[unit]
+        assert type(instruction) is kind
+        values = {field.name: int(payload[field.name]) for field in fields(kind)}
+        assert values == {name: int(getattr(instruction, name)) for name in values}
+        for source in Unit:
+            if instruction.wait >> source & 1:
+                self.tokens[source, unit] -= 1
+                assert self.tokens[source, unit] >= 0, f"{unit} starts without its token"
+        self.started[unit].append(instruction)
+        self.signals[unit].append((instruction.signal, self.cycle))
+        assert len(self.signals[unit]) <= IN_FLIGHT
+
+    def _complete(self, unit: Unit) -> None:
+        signal, _ = self.signals[unit].pop(0)
+        self.done += 1
+        for target in Unit:
+            self.tokens[unit, target] += signal >> target & 1
+
+
+def random_program(random: np.random.Generator, length: int) -> list[Instruction]:
+    """Return a program that runs through in program order, with tokens of every pair."""
+    kinds = [Load, Matrix, Post, Store]
+    tokens: Counter[tuple[Unit, Unit]] = Counter()
+    program: list[Instruction] = []
+    for _ in range(length):
+        kind = kinds[random.integers(4)]
+        unit = kind.unit
+        assert unit is not None
+        wait = sum(1 << source for source in Unit
+                   if tokens[source, unit] and random.random() < 0.6)
+        signal = int(random.integers(16))
+        for other in Unit:
+            tokens[other, unit] -= wait >> other & 1
+        for other in Unit:
+            tokens[unit, other] += signal >> other & 1
+        values = {}
+        for field in fields(kind):
+            high = field.maximum
+            if field.depth is not None:
+                high = min(high, getattr(CONFIG, field.depth) - 1)
+            values[field.name] = int(random.integers(field.minimum, high + 1))
+        program.append(kind(wait=wait, signal=signal, **values))
+    return [*program, End()]
+
+
+def test_instructions_start_in_order_with_their_tokens_and_end_comes_last() -> None:
+    for seed in range(3):
+        print(f"{seed=}")
+        random = np.random.default_rng(seed)
+        program = random_program(random, 90)
+        run = Run(program, seed, slow=(0.0, 0.5, 0.9)[seed])
+        assert run.ended
+        assert not run.fault
+        assert run.done == len(program) - 1
+        for unit, kind in UNIT_INSTRUCTIONS.items():
+            assert run.started[unit] == [i for i in program if type(i) is kind]
+
+
+def test_255_pending_tokens_are_fine_and_one_more_is_a_fault() -> None:
+    to_matrix = 1 << Unit.MATRIX
+    full: list[Instruction] = [Load(signal=to_matrix)] * MAX_TOKENS
+    drain: list[Instruction] = [Matrix(wait=1 << Unit.LOAD)] * MAX_TOKENS
+    assert not Run([*full, *drain, End()]).fault
+    run = Run([*full, Load(signal=to_matrix), *[Store()] * 20, End()])
+    assert run.fault is not None
+    assert run.fault[0] == Fault.TOKEN_OVERFLOW
+
+
+def test_a_program_without_end_is_a_fault() -> None:
+    run = Run([Load(), Post()])
+    assert run.fault == (Fault.PROGRAM_END, 1)
+    assert not run.ended
+
+
+def test_halt_hands_out_nothing() -> None:
+    dut = Dispatcher(config=CONFIG)
+
+    async def main(ctx: Any) -> None:
+        ctx.set(dut.load_instruction.ready, 1)
+        ctx.set(dut.halt, 1)
+        word = int.from_bytes(Load().encode(), "little")
+        ctx.set(dut.program.payload, {"word": word, "index": 0})
+        ctx.set(dut.program.valid, 1)
+        for _ in range(60):
+            await ctx.tick()
+            assert not ctx.get(dut.load_start)
+        ctx.set(dut.halt, 0)
+        await ctx.tick().until(dut.load_start)
+
+    simulate(dut, main)
