@@ -105,7 +105,7 @@ def _merge_add(producer: Operation, add: Operation, operand: int) -> Operation |
     residual = add.residual
     if residual is None or producer.residual is not None or producer.table is not None:
         return None
-    if not (_pointwise(add) or _is_doubling(add)) or not _unbounded(add.requantization):
+    if not (_pointwise(add) or _doubles_and_halves(add)) or not _unbounded(add.requantization):
         return None
     if producer.requantization.rounding is not residual.rounding:
         return None  # one field of the instruction rounds both
@@ -119,9 +119,17 @@ def _merge_add(producer: Operation, add: Operation, operand: int) -> Operation |
         table=add.table)
 
 
-def _is_doubling(add: Operation) -> bool:
-    """Whether the addition passes its first operand through a doubling convolution (lower.py)."""
-    return add.weight is not None and add.residual is not None and len(add.layers) == 1
+def _doubles_and_halves(operation: Operation) -> bool:
+    """Whether the operation passes values unchanged by the detour that lowering an Add may take."""
+    weight, requantization = operation.weight, operation.requantization
+    return (
+        weight is not None
+        and weight.shape[2:] == (1, 1)
+        and np.array_equal(weight[:, :, 0, 0], 2 * np.eye(len(weight), weight.shape[1]))
+        and requantization.zero_point == 0
+        and not operation.bias.any()
+        and bool((requantization.multiplier << 1 == 1 << requantization.shift).all())
+    )
 
 
 def _merge_lookup(producer: Operation, lookup: Operation, operand: int) -> Operation | None:

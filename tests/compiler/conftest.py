@@ -1,0 +1,142 @@
+"""Networks of several layers, for tests of the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pliant.compiler.graph import (
+    Add,
+    AveragePool,
+    Clip,
+    Convolution,
+    Graph,
+    Lookup,
+    MaxPool,
+    Node,
+    Padding,
+    Requantization,
+    Tensor,
+)
+from pliant.spec.numerics import Rounding
+
+
+class NetworkBuilder:
+    """Appends layers with random integers; every method returns the tensor that it defines."""
+
+    def __init__(self, seed: int, shape: tuple[int, int, int], multiplier_bits: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.multiplier_bits = multiplier_bits
+        self.input = Tensor(name="x", shape=shape, zero_point=self._zero_point())
+        self.nodes: list[Node] = []
+
+    def _zero_point(self) -> int:
+        return int(self.rng.integers(-20, 21))
+
+    def _output(self, kind: str, shape: tuple[int, int, int], zero_point: int) -> Tensor:
+        return Tensor(name=f"{kind}{len(self.nodes)}.out", shape=shape, zero_point=zero_point)
+
+    def _append(self, node: Node) -> Tensor:
+        self.nodes.append(node)
+        return node.output
+
+    def requantization(
+        self, channels: int, spread: float, zero_point: int, rounding: Rounding
+    ) -> Requantization:
+        bits = self.multiplier_bits
+        multiplier = self.rng.integers(1 << (bits - 1), 1 << bits, channels)
+        shift = np.rint(np.log2(multiplier * spread / 50)).astype(np.int64)
+        return Requantization(
+            multiplier=multiplier.astype(np.int64), shift=np.maximum(shift, bits),
+            rounding=rounding, zero_point=zero_point)
+
+    def convolution(
+        self, source: Tensor, channels: int, kernel: int = 3, stride: int = 1,
+        padding: int | None = None, rounding: Rounding = Rounding.HALF_EVEN,
+    ) -> Tensor:
+        pad = kernel // 2 if padding is None else padding
+        weight = self.rng.integers(-127, 128, (channels, source.shape[0], kernel, kernel), np.int8)
+        height, width = ((size + 2 * pad - kernel) // stride + 1 for size in source.shape[1:])
+        zero_point = self._zero_point()
+        spread = 74.0 * 74 * np.sqrt(weight[0].size)
+        return self._append(Convolution(
+            name=f"conv{len(self.nodes)}", inputs=(source.name,),
+            output=self._output("conv", (channels, height, width), zero_point), weight=weight,
+            bias=self.rng.integers(-spread, spread, channels).astype(np.int32),
+            requantization=self.requantization(channels, spread, zero_point, rounding),
+            stride=(stride, stride), padding=Padding(top=pad, left=pad, bottom=pad, right=pad)))
+
+    def add(
+        self, first: Tensor, second: Tensor, rounding: Rounding = Rounding.HALF_EVEN
+    ) -> Tensor:
+        multipliers = tuple(int(value) for value in self.rng.integers(1, 256, 2))
+        offset = -(first.zero_point * multipliers[0] + second.zero_point * multipliers[1])
+        return self._append(Add(
+            name=f"add{len(self.nodes)}", inputs=(first.name, second.name),
+            output=self._output("add", first.shape, self._zero_point()),
+            multipliers=(multipliers[0], multipliers[1]), offset=offset, shift=8,
+            rounding=rounding))
+
+    def relu(self, source: Tensor) -> Tensor:
+        return self._append(Clip(
+            name=f"relu{len(self.nodes)}", inputs=(source.name,),
+            output=self._output("relu", source.shape, source.zero_point),
+            clip_min=source.zero_point, clip_max=127))
+
+    def lookup(self, source: Tensor) -> Tensor:
+        return self._append(Lookup(
+            name=f"lookup{len(self.nodes)}", inputs=(source.name,),
+            output=self._output("lookup", source.shape, self._zero_point()),
+            table=self.rng.permutation(np.arange(-128, 128)).astype(np.int8)))
+
+    def max_pool(self, source: Tensor, kernel: int = 2, stride: int = 2) -> Tensor:
+        height, width = ((size - kernel) // stride + 1 for size in source.shape[1:])
+        return self._append(MaxPool(
+            name=f"pool{len(self.nodes)}", inputs=(source.name,),
+            output=self._output("pool", (source.shape[0], height, width), source.zero_point),
+            kernel=(kernel, kernel), stride=(stride, stride)))
+
+    def global_average(self, source: Tensor) -> Tensor:
+        zero_point = self._zero_point()
+        return self._append(AveragePool(
+            name=f"mean{len(self.nodes)}", inputs=(source.name,),
+            output=self._output("mean", (source.shape[0], 1, 1), zero_point),
+            kernel=source.shape[1:], stride=(1, 1),
+            requantization=self.requantization(
+                source.shape[0], 74 * np.sqrt(source.shape[1] * source.shape[2]), zero_point,
+                Rounding.HALF_EVEN)))
+
+    def graph(self, *outputs: Tensor) -> Graph:
+        return Graph(name="network", inputs=(self.input,), nodes=tuple(self.nodes),
+                     outputs=tuple(tensor.name for tensor in outputs))
+
+
+def residual_network(
+    seed: int, multiplier_bits: int, *, channels: int = 12, size: int = 10,
+    rounding: Rounding = Rounding.HALF_EVEN,
+) -> Graph:
+    """A stem, a residual block, a block with a strided shortcut, pools, a table, two outputs."""
+    net = NetworkBuilder(seed, (3, size, size + 1), multiplier_bits)
+    stem = net.relu(net.convolution(net.input, channels, rounding=rounding))
+    inner = net.relu(net.convolution(stem, channels, rounding=rounding))
+    inner = net.convolution(inner, channels, rounding=rounding)
+    block = net.relu(net.add(inner, stem, rounding))
+    pooled = net.max_pool(block)
+    main = net.convolution(net.lookup(net.convolution(pooled, 2 * channels, stride=2)),
+                           2 * channels, rounding=rounding)
+    shortcut = net.convolution(pooled, 2 * channels, kernel=1, stride=2, rounding=rounding)
+    joined = net.lookup(net.add(shortcut, main, rounding))
+    mean = net.global_average(joined)
+    return net.graph(net.convolution(mean, 10, kernel=1), joined)
+
+
+@pytest.fixture
+def network() -> Callable[..., Graph]:
+    return residual_network
+
+
+@pytest.fixture
+def builder() -> type[NetworkBuilder]:
+    return NetworkBuilder
