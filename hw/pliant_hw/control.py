@@ -83,7 +83,7 @@ class CoreControl(wiring.Component):
 
         def begin_reset() -> None:
             with m.If(self.reset):
-                m.d.sync += self.running.eq(0)
+                m.d.sync += [self.running.eq(0), self.done_event.eq(0), self.fault_event.eq(0)]
                 m.next = "drain"
 
         with m.FSM():
