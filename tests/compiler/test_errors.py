@@ -1,0 +1,159 @@
+"""Whatever cannot be compiled is refused: the message names layer, reason and remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pliant.compiler import CompileError, compile_graph
+from pliant.compiler.graph import (
+    Add,
+    AveragePool,
+    Clip,
+    Convolution,
+    Graph,
+    Lookup,
+    Node,
+    Padding,
+    Requantization,
+    Tensor,
+)
+from pliant.spec.config import AcceleratorConfig, preset
+from pliant.spec.numerics import Rounding
+
+TINY = preset("tiny")
+NARROW = dataclasses.replace(TINY, name="narrow", multiplier_bits=16)
+
+
+def requantization(channels: int, **changes: object) -> Requantization:
+    values: dict[str, object] = {"multiplier": np.full(channels, 100, np.int64),
+                                 "shift": np.full(channels, 20, np.int64)}
+    return Requantization(**(values | changes))  # type: ignore[arg-type]
+
+
+def convolution(**changes: object) -> Graph:
+    weight = changes.pop("weight", np.ones((4, 3, 3, 3), np.int8))
+    assert isinstance(weight, np.ndarray)
+    shape = changes.pop("shape", (weight.shape[0], 6, 6))
+    values: dict[str, object] = {
+        "name": "conv", "inputs": ("x",), "output": Tensor(name="y", shape=shape),  # type: ignore
+        "weight": weight, "bias": np.zeros(weight.shape[0], np.int32),
+        "requantization": requantization(weight.shape[0]), }
+    return graph(Convolution(**(values | changes)))  # type: ignore[arg-type]
+
+
+def graph(*nodes: Node, shape: tuple[int, int, int] = (3, 8, 8), zero_point: int = 0) -> Graph:
+    return Graph(name="net", inputs=(Tensor(name="x", shape=shape, zero_point=zero_point),),
+                 nodes=nodes, outputs=(nodes[-1].output.name,) if nodes else ())
+
+
+def add(**changes: object) -> Graph:
+    values: dict[str, object] = {
+        "name": "sum", "inputs": ("x", "x"), "output": Tensor(name="y", shape=(3, 8, 8)),
+        "multipliers": (1, 1), "offset": 0, "shift": 1}
+    return graph(Add(**(values | changes)))  # type: ignore[arg-type]
+
+
+def pool(size: int, kernel: int) -> Graph:
+    output = Tensor(name="y", shape=(3, size - kernel + 1, size - kernel + 1))
+    return graph(
+        AveragePool(name="pool", inputs=("x",), output=output, kernel=(kernel, kernel),
+                    stride=(1, 1), requantization=requantization(3)), shape=(3, size, size))
+
+
+def clip(low: int, high: int) -> Graph:
+    return graph(Clip(name="relu", inputs=("x",), output=Tensor(name="y", shape=(3, 8, 8)),
+                      clip_min=low, clip_max=high))
+
+
+class Softmax(Node):
+    """A node that no compiler pass knows."""
+
+
+UNKNOWN = graph(Softmax(name="softmax", inputs=("x",), output=Tensor(name="y", shape=(3, 8, 8))))
+NO_TABLE = graph(Lookup(name="gelu", inputs=("x",), output=Tensor(name="y", shape=(3, 8, 8)),
+                        table=np.zeros(255, np.int8)))
+
+BAD: dict[str, tuple[Callable[[], Graph], AcceleratorConfig, str, str, str]] = {
+    # what is wrong: graph, configuration, layer, part of the reason, part of the remedy
+    "unknown node": (lambda: UNKNOWN, TINY, "softmax", "Softmax is not supported",
+                     "Convolution"),
+    "no nodes": (lambda: graph(), TINY, "net", "no nodes", "add a layer"),
+    "undefined input": (lambda: convolution(inputs=("z",)), TINY, "conv", "'z' is not defined",
+                        "execution order"),
+    "wrong arity": (lambda: add(inputs=("x",)), TINY, "sum", "has 1 inputs", "takes 2"),
+    "tensor defined twice": (
+        lambda: convolution(output=Tensor(name="x", shape=(4, 6, 6))), TINY, "conv",
+        "'x' is defined twice", "own name"),
+    "output nobody computes": (
+        lambda: convolution().replace(outputs=("x",)), TINY, "net", "'x' is computed by no node",
+        "output of a node"),
+    "wrong output shape": (lambda: convolution(shape=(4, 8, 8)), TINY, "conv",
+                           "declared as (4, 8, 8), the operands give (4, 6, 6)", "correct"),
+    "grouped convolution": (
+        lambda: convolution(weight=np.ones((4, 1, 3, 3), np.int8)), TINY, "conv",
+        "take 1 input channels, the input 'x' has 3", "dense one"),
+    "kernel larger than the input": (
+        lambda: convolution(weight=np.ones((4, 3, 9, 9), np.int8)), TINY, "conv",
+        "spans 9 pixels, the padded input has 8", "smaller kernel"),
+    "stride": (lambda: convolution(stride=(16, 1), shape=(4, 1, 6)), TINY, "conv",
+               "stride is 16, allowed is 1 to 15", "smaller stride"),
+    "wide multiplier": (
+        lambda: convolution(requantization=requantization(4, multiplier=np.full(4, 1 << 16))),
+        NARROW, "conv", "multiplier is 65536, allowed is 0 to 65535", "multiplier_bits than 16"),
+    "long shift": (
+        lambda: convolution(requantization=requantization(4, shift=np.full(4, 63))), TINY, "conv",
+        "is 63, allowed is 0 to 62", "shift"),
+    "short gemmlowp shift": (
+        lambda: convolution(requantization=requantization(4, rounding=Rounding.GEMMLOWP)), TINY,
+        "conv", "GEMMLOWP) is 20, allowed is 31 to 62", "shift"),
+    "bias overflow": (
+        lambda: convolution(bias=np.full(4, (1 << 31) - 1, np.int32)), TINY, "conv",
+        "an accumulator can reach", "smaller bias"),
+    "folded bias overflow": (
+        lambda: dataclasses.replace(convolution(bias=np.full(4, (1 << 31) - 1, np.int32)),
+                                    inputs=(Tensor(name="x", shape=(3, 8, 8), zero_point=-9),)),
+        TINY, "conv", "zero point folded in can reach", "smaller bias"),
+    "add multiplier": (lambda: add(multipliers=(256, 1)), TINY, "sum",
+                       "first add multiplier is 256, allowed is -256 to 255", "scale"),
+    "add offset": (lambda: add(offset=1 << 19), TINY, "sum",
+                   "add offset is 524288, allowed is -524288 to 524287", "scale"),
+    "add shift": (lambda: add(shift=32), TINY, "sum", "add shift is 32, allowed is 0 to 31",
+                  "shorten the shift"),
+    "add of different shapes": (
+        lambda: graph(*convolution(padding=Padding(top=1, left=1)).nodes,
+                      *add(inputs=("x", "y"), output=Tensor(name="z", shape=(3, 8, 8))).nodes),
+        TINY, "conv", "declared as (4, 6, 6)", "window"),
+    "clip bounds": (lambda: clip(5, 3), TINY, "relu", "clip_max is 3, allowed is 5 to 127",
+                    "range"),
+    "table size": (lambda: NO_TABLE, TINY, "gelu", "table is int8 (255,)", "(256,)"),
+    "pool larger than the buffer": (
+        lambda: pool(100, 100), TINY, "pool", "100x100 pixels of 4 channels",
+        "larger feature_depth"),
+    "pool kernel": (lambda: pool(300, 256), preset("kv260"), "pool", "kernel is 256",
+                    "smaller kernel"),
+    "kernel larger than the weight buffer": (
+        lambda: dataclasses.replace(convolution(
+            weight=np.ones((4, 3, 20, 20), np.int8), shape=(4, 1, 1)),
+            inputs=(Tensor(name="x", shape=(3, 20, 20)),)),
+        TINY, "conv", "takes 1600 words of the weight buffer", "larger weight_depth"),
+}
+
+
+@pytest.mark.parametrize("what", list(BAD))
+def test_refused_with_layer_reason_and_remedy(what: str) -> None:
+    make, config, layer, reason, remedy = BAD[what]
+    with pytest.raises(CompileError) as caught:
+        compile_graph(make(), config)
+    assert caught.value.layer == layer
+    assert reason in caught.value.reason
+    assert remedy in caught.value.remedy
+    assert str(caught.value) == f"layer {layer!r}: {caught.value.reason}; {caught.value.remedy}"
+
+
+def test_the_graphs_that_the_bad_ones_are_made_from_compile() -> None:
+    for good in (convolution(), add(), pool(20, 3), clip(0, 127)):
+        assert compile_graph(good, TINY).decoded()
