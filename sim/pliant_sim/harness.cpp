@@ -1,8 +1,9 @@
 // Clock loop and AXI4-Lite host around one Verilated core, called from Python.
 //
-// A cycle: settle() evaluates with clk = 0, so that the core's outputs are what they are before the
-// rising edge; edge() samples all handshakes there, raises the clock and drives the inputs of the
-// next cycle. An instance owns all its state: instances run in different threads.
+// The inputs are registered in harness.v. After a rising edge the outputs are those of the new
+// cycle, and the pins still hold the inputs that the core sees in it: edge() samples the handshakes
+// of the cycle, sets the pins for the next one and steps the clock. An instance owns all its state:
+// instances run in different threads.
 
 #include <ctime>
 
@@ -31,13 +32,9 @@ class Core {
         top->s_axi_awvalid = top->s_axi_wvalid = top->s_axi_arvalid = 0;
         top->s_axi_bready = top->s_axi_rready = 0;
         top->rst = 1;
-        for (int n = 0; n < 8; n++) {
-            settle();
-            top->clk = 1;
-            top->eval();
-            stats.cycle++;
-        }
+        for (int n = 0; n < 8; n++) step();
         top->rst = 0;
+        step();
     }
 
     // Returns the AXI response, or kNoAnswer after `limit` cycles.
@@ -49,21 +46,17 @@ class Core {
         top->s_axi_wdata = value;
         top->s_axi_wstrb = 15;
         for (uint64_t n = 0; n < limit && !memory.violation[0]; n++) {
-            top->s_axi_awvalid = !address_sent && n >= address_delay;
-            top->s_axi_wvalid = !data_sent && n >= data_delay;
-            top->s_axi_bready = n >= response_delay;
-            settle();
             bool answered = top->s_axi_bvalid && top->s_axi_bready;
             int response = top->s_axi_bresp;
             if (top->s_axi_bvalid && !(address_sent && data_sent))
                 memory.violate("s_axi: B before AW and W");
             address_sent |= top->s_axi_awvalid && top->s_axi_awready;
             data_sent |= top->s_axi_wvalid && top->s_axi_wready;
+            top->s_axi_awvalid = !address_sent && n >= address_delay;
+            top->s_axi_wvalid = !data_sent && n >= data_delay;
+            top->s_axi_bready = !answered && n >= response_delay;
             edge();
-            if (answered) {
-                top->s_axi_awvalid = top->s_axi_wvalid = top->s_axi_bready = 0;
-                return response;
-            }
+            if (answered) return response;
         }
         return kNoAnswer;
     }
@@ -74,19 +67,15 @@ class Core {
         top->s_axi_araddr = address;
         top->s_axi_arprot = 0;
         for (uint64_t n = 0; n < limit && !memory.violation[0]; n++) {
-            top->s_axi_arvalid = !address_sent && n >= address_delay;
-            top->s_axi_rready = n >= data_delay;
-            settle();
             bool answered = top->s_axi_rvalid && top->s_axi_rready;
             int response = top->s_axi_rresp;
             *value = top->s_axi_rdata;
             if (top->s_axi_rvalid && !address_sent) memory.violate("s_axi: R before AR");
             address_sent |= top->s_axi_arvalid && top->s_axi_arready;
+            top->s_axi_arvalid = !address_sent && n >= address_delay;
+            top->s_axi_rready = !answered && n >= data_delay;
             edge();
-            if (answered) {
-                top->s_axi_arvalid = top->s_axi_rready = 0;
-                return response;
-            }
+            if (answered) return response;
         }
         return kNoAnswer;
     }
@@ -96,7 +85,6 @@ class Core {
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
         int status = kTimeout;
         for (uint64_t n = 0; n < limit; n++) {
-            settle();
             edge();
             if (memory.violation[0]) {
                 status = kViolation;
@@ -114,19 +102,20 @@ class Core {
     }
 
   private:
-    void settle() {
+    void step() {
         top->clk = 0;
         top->eval();
+        top->clk = 1;
+        top->eval();
+        stats.cycle++;
     }
 
     void edge() {
         unsigned start = top->trace_start, done = top->trace_done;
         if (start | done) record(start, done);
         memory.sample();
-        top->clk = 1;
-        top->eval();
         memory.drive();
-        stats.cycle++;
+        step();
     }
 
     void record(unsigned start, unsigned done) {
@@ -150,8 +139,6 @@ API Core* pliant_create() { return new Core; }
 API void pliant_destroy(Core* core) { delete core; }
 
 API void pliant_power_on(Core* core) { core->power_on(); }
-
-API uint32_t pliant_data_bytes() { return kDataBytes; }
 
 API void pliant_memory(Core* core, uint8_t* data, uint64_t base, uint64_t size) {
     core->memory.place(data, base, size);

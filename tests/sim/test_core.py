@@ -258,7 +258,3 @@ def test_instances_run_in_threads_without_disturbing_each_other() -> None:
         assert list(pool.map(run, range(4))) == alone
     assert all(exact for _, exact in alone)
 
-
-def test_a_core_for_another_bus_width_is_refused() -> None:
-    with pytest.raises(RtlError, match=r"has 8 bytes, configuration 'kv260' has 64"):
-        RtlCore(preset("kv260"), source=SOURCE)
