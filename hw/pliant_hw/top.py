@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, ResetInserter, Signal
+from amaranth import (
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    DomainRenamer,
+    Module,
+    ResetInserter,
+    ResetSignal,
+    Signal,
+)
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -84,11 +93,23 @@ class PliantCore(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        m.submodules.registers = registers = RegisterFile(config=config)
-        m.submodules.control = control = CoreControl(config=config, faults=FAULT_SOURCES)
-        m.submodules.counters = counters = Counters()
+        # The reset is registered: no long path from a pin, and simulators need not evaluate the
+        # whole core again whenever an input changes.
+        reset = Signal(init=1, reset_less=True)
+        core = ClockDomain()
+        m.domains.core = core
+        m.d.sync += reset.eq(ResetSignal("sync"))
+        m.d.comb += [core.clk.eq(ClockSignal("sync")), core.rst.eq(reset)]
+
+        registers = RegisterFile(config=config)
+        control = CoreControl(config=config, faults=FAULT_SOURCES)
+        counters = Counters()
         engine = Engine(config=config)
-        m.submodules.engine = ResetInserter(control.unit_reset)(engine)
+        in_core = DomainRenamer("core")
+        m.submodules.registers = in_core(registers)
+        m.submodules.control = in_core(control)
+        m.submodules.counters = in_core(counters)
+        m.submodules.engine = in_core(ResetInserter(control.unit_reset)(engine))
 
         m.d.comb += [
             control.start.eq(registers.start),
