@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pliant.commands.errors import explain
+from pliant.commands.values import plain
 from pliant.spec.config import PRESETS, AcceleratorConfig, preset
 
 FAILURE = 2
@@ -47,23 +46,9 @@ class PliantGroup(click.Group):
             raise Failure(message) from error
 
 
-def to_json(value: object) -> Any:
-    """Return `value` as plain values: dataclasses as objects, paths and enumerations as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name))
-                for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
-    if isinstance(value, enum.Enum):
-        return value.value
-    return str(value) if isinstance(value, Path) else value
-
-
 def report(result: object, as_json: bool, text: Callable[[], str]) -> None:
     """Print a result to stdout, as JSON or as text."""
-    click.echo(json.dumps(to_json(result), indent=2) if as_json else text())
+    click.echo(json.dumps(plain(result), indent=2) if as_json else text())
 
 
 def config_option(help_text: str, default: str | None = None) -> Callable[..., Any]:
@@ -170,3 +155,27 @@ def simulate(
     files = {} if output is None else save_outputs(result, output)
     summary = summarize(loaded, config, result, files)
     report(summary, as_json, lambda: text(summary))
+
+
+@main.command()
+@config_option("Configuration", "pynq_z2")
+@click.option("--images", type=int, default=100, show_default=True,
+              help="Held-out images on the RTL, 100 to 360; the other levels run all.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("build/demo"),
+              show_default=True, help="Directory for demo.json and the trace.")
+@json_option
+def demo(config_name: str, images: int, output: Path, as_json: bool) -> None:
+    """Run the digits network at every level and compare all layers with ==."""
+    from rich.console import Console
+
+    from pliant.commands.demo import demo as function
+    from pliant.commands.demo import tables
+
+    config = preset(config_name)
+    result = function(config, output, images=images, console=Console(stderr=True))
+    if as_json:
+        click.echo(json.dumps(plain(result), indent=2))
+    else:
+        Console().print(tables(result, output))
+    if not result.equal:
+        raise click.exceptions.Exit(DIFFERENCE)

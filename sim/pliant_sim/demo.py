@@ -1,0 +1,259 @@
+"""The whole chain on scikit-learn's digits: model, integer graph, simulator and RTL, compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pliant.compiler import compile_graph
+from pliant.compiler.graph import Graph
+from pliant.compiler.reference import evaluate
+from pliant.spec.config import AcceleratorConfig
+from pliant.spec.program import Program
+from pliant_sim.benchmark import LayerBenchmark, run_layer_benchmark
+from pliant_sim.comparison import Comparison, compare, merge
+from pliant_sim.rtl import RtlMachine, RtlResult
+from pliant_sim.simulator import InstructionSimulator
+
+MIN_RTL_IMAGES = 100
+
+MODEL, GRAPH, SIMULATOR, RTL = (
+    "Brevitas model (float64)", "integer graph", "instruction simulator", "RTL (Verilator)")
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, how much of it is done, and how much there is."""
+
+Tensors = dict[str, NDArray[np.int8]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One level: on how many images, how many of them right, and how it compares."""
+
+    name: str
+    images: int
+    accuracy: float
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the demo found.
+
+    Attributes
+    ----------
+    equal : bool
+        Every integer of every layer is the same at every level, the benchmark's included.
+    layers : int
+        Layers of the integer graph; `tensors` are compared one by one.
+    levels : tuple of Level
+        Model first: the reference. It has no comparison.
+    macs : int
+        Useful multiply-accumulates of one image.
+    cycles_per_image : float
+        Mean over the RTL's images, with the memory model of the configuration's board.
+    array_use : float
+        Useful multiply-accumulates / (rows * cols * cycles).
+    estimated_images_per_second : float
+        At the clock the preset aims at; an estimate: no board was involved.
+    rtl_kilocycles_per_cpu_second : float
+        Speed of the simulated core in all runs together.
+    benchmark : LayerBenchmark
+        The array's use on one larger layer.
+    trace : Path
+        Perfetto trace of one image.
+    seconds : float
+        Wall-clock time of the whole demo.
+    """
+
+    config: str
+    network: str
+    equal: bool
+    layers: int
+    levels: tuple[Level, ...]
+    macs: int
+    cycles_per_image: float
+    array_use: float
+    clock_mhz: int
+    estimated_images_per_second: float
+    rtl_kilocycles_per_cpu_second: float
+    benchmark: LayerBenchmark
+    trace: Path
+    seconds: float
+
+    @property
+    def values(self) -> int:
+        """Integers compared with those of the model."""
+        return sum(level.comparison.values for level in self.levels
+                   if level.comparison is not None)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to compile the network, and the layers whose results it leaves in memory."""
+
+    program: Program
+    tensors: tuple[str, ...]
+
+
+def variants(graph: Graph, config: AcceleratorConfig) -> tuple[Variant, Variant, Variant]:
+    """Return the network as it ships, with results kept, and with every single layer kept.
+
+    A fused layer's inner tensor exists nowhere, so the third is compiled without fusing.
+    """
+    shipped = compile_graph(graph, config)
+    kept = compile_graph(graph, config, keep_tensors=True)
+    single = compile_graph(graph, config, keep_tensors=True, fuse=False)
+    every = tuple(node.output.name for node in graph.nodes)
+    return Variant(shipped, graph.outputs), Variant(kept, _kept(kept)), Variant(single, every)
+
+
+def _kept(program: Program) -> tuple[str, ...]:
+    return tuple(layer.output.name for layer in program.layers if layer.output is not None)
+
+
+def demo(
+    config: AcceleratorConfig, output: Path, *, images: int = MIN_RTL_IMAGES,
+    progress: Progress = lambda stage, done, total: None,
+) -> DemoResult:
+    """Run the digits network at every level and compare all layers with ``==``.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        What the network is compiled for.
+    output : Path
+        Directory for the trace; made if needed.
+    images : int
+        Held-out images that the RTL runs, from MIN_RTL_IMAGES up to all; the other levels run all.
+    progress : Progress
+        Told what goes on.
+
+    Raises
+    ------
+    ValueError
+        `images` is out of range.
+    pliant.compiler.errors.CompileError
+        The network cannot be compiled for `config`.
+    pliant_sim.rtl.HardwareFault
+        The RTL stopped with a fault.
+    """
+    start = time.perf_counter()
+    progress("load the trained network, evaluate it in float64", 0, 1)
+    from pliant_models import digits
+
+    golden = digits.golden()
+    count = len(golden.images)
+    if not MIN_RTL_IMAGES <= images <= count:
+        raise ValueError(f"images = {images} on the RTL must be {MIN_RTL_IMAGES} to {count}")
+    progress("load the trained network, evaluate it in float64", 1, 1)
+
+    graph, expected = golden.graph, golden.integers
+    every = tuple(node.output.name for node in graph.nodes)
+    logits = graph.outputs[0]
+
+    def level(name: str, results: Tensors, comparison: Comparison | None) -> Level:
+        labels = golden.labels[:len(results[logits])]
+        return Level(name=name, images=len(labels), comparison=comparison,
+                     accuracy=digits.accuracy(results[logits], labels))
+
+    levels = [level(MODEL, expected, None)]
+
+    progress("evaluate the integer graph", 0, 1)
+    evaluated = evaluate(graph, golden.images, multiplier_bits=config.multiplier_bits)
+    levels.append(level(GRAPH, evaluated, compare(GRAPH, expected, evaluated, every)))
+    progress("evaluate the integer graph", 1, 1)
+
+    progress(f"compile for {config.name}", 0, 1)
+    compiled = variants(graph, config)
+    progress(f"compile for {config.name}", 1, 1)
+
+    comparisons = []
+    simulated: Tensors = {}
+    simulator = InstructionSimulator(config)
+    for index, variant in enumerate(compiled):
+        progress("run the instruction simulator", index, len(compiled))
+        result = simulator.run(variant.program, [golden.images])
+        simulated = dict(result.tensors) | _outputs(variant.program, result.outputs)
+        comparisons.append(compare(SIMULATOR, expected, simulated, variant.tensors))
+    progress("run the instruction simulator", len(compiled), len(compiled))
+    levels.append(level(SIMULATOR, simulated, merge(SIMULATOR, comparisons)))
+
+    progress("build the RTL (a minute the first time)", 0, 1)
+    machine = RtlMachine(config)
+    progress("build the RTL (a minute the first time)", 1, 1)
+    comparisons, runs = [], []
+    hardware: Tensors = {}
+    for index, variant in enumerate(compiled):
+        def ahead(done: int, index: int = index) -> None:
+            progress("run the RTL", index * images + done, len(compiled) * images)
+
+        hardware, results = run_rtl(machine, variant, golden.images[:images], ahead)
+        comparisons.append(compare(RTL, expected, hardware, variant.tensors))
+        runs.append(results)
+    levels.append(level(RTL, hardware, merge(RTL, comparisons)))
+
+    output.mkdir(parents=True, exist_ok=True)
+    trace = write_trace_of(machine, compiled[0].program, golden.images[0], output)
+    progress("run the single-layer benchmark", 0, 1)
+    benchmark = run_layer_benchmark(machine)
+    progress("run the single-layer benchmark", 1, 1)
+
+    shipped = compiled[0].program
+    cycles = sum(run.cycles for run in runs[0]) / images
+    flat = [run for results in runs for run in results]
+    return DemoResult(
+        config=config.name, network=graph.name, layers=len(graph.nodes), levels=tuple(levels),
+        equal=benchmark.equal and all(
+            item.comparison.equal for item in levels if item.comparison is not None),
+        macs=shipped.macs, cycles_per_image=cycles,
+        array_use=shipped.macs / (config.peak_macs_per_cycle * cycles),
+        clock_mhz=config.board.clock_mhz,
+        estimated_images_per_second=config.board.clock_mhz * 1e6 / cycles,
+        rtl_kilocycles_per_cpu_second=speed(flat), benchmark=benchmark, trace=trace,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def run_rtl(
+    machine: RtlMachine, variant: Variant, images: NDArray[np.int8],
+    progress: Callable[[int], None],
+) -> tuple[Tensors, list[RtlResult]]:
+    """Run images one by one; return the variant's tensors of all of them, and each run."""
+    collected: dict[str, list[NDArray[np.int8]]] = {name: [] for name in variant.tensors}
+    runs = []
+    for index, image in enumerate(images):
+        progress(index)
+        run = machine.run(variant.program, [image])
+        for name, values in collected.items():
+            values.append(run.tensor(name))
+        runs.append(run)
+    progress(len(images))
+    return {name: np.stack(values) for name, values in collected.items()}, runs
+
+
+def speed(runs: Iterable[RtlResult]) -> float:
+    """Return simulated kilocycles per CPU-second of all runs together."""
+    runs = list(runs)
+    cycles = sum(run.simulated_cycles for run in runs)
+    return cycles / sum(run.cpu_seconds for run in runs) / 1e3
+
+
+def write_trace_of(
+    machine: RtlMachine, program: Program, image: NDArray[np.int8], output: Path
+) -> Path:
+    """Run one image and write its timeline to ``<network>.pftrace``; return the path."""
+    from pliant_sim.trace import write_trace
+
+    path = output / f"{program.network}.pftrace"
+    write_trace(path, program, machine.config, machine.run(program, [image], trace=True).events)
+    return path
+
+
+def _outputs(program: Program, values: Sequence[NDArray[np.int8]]) -> Tensors:
+    return {info.name: value for info, value in zip(program.outputs, values, strict=True)}
