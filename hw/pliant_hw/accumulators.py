@@ -84,7 +84,8 @@ class Accumulators(wiring.Component):
 
         stored = []
         for bank in range(ACCUMULATOR_BANKS):
-            memory: Memory[Any, Any] = Memory(shape=32 * config.cols, depth=config.accumulator_depth, init=[])
+            memory: Memory[Any, Any] = Memory(
+                shape=32 * config.cols, depth=config.accumulator_depth, init=[])
             m.submodules[f"bank_{bank}"] = memory
             read, write = memory.read_port(), memory.write_port()
             adding = Signal(name=f"adding_{bank}")
@@ -107,9 +108,11 @@ class Accumulators(wiring.Component):
 
         read_bank = Signal()
         read_group = Signal.like(self.read_group)
-        m.d.sync += [read_bank.eq(self.read_bank), read_group.eq(self.read_group)]
+        reading = Signal()
+        m.d.sync += [reading.eq(self.read_valid), read_bank.eq(self.read_bank),
+                     read_group.eq(self.read_group)]
         for group in range(config.groups_per_tile):
-            with m.If(read_group == group):
+            with m.If(reading & (read_group == group)):
                 for lane in range(config.lanes):
                     col = group * config.lanes + lane
                     m.d.sync += self.values[lane].eq(

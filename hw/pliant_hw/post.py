@@ -172,7 +172,7 @@ class ValueSource(wiring.Component):
             value = self.values[lane]
             feature = Signal(signed(8), name=f"feature_{lane}")
             m.d.comb += feature.eq(Mux(arrived.inside, word[lane], instruction.pad_value))
-            with m.If(from_accumulators):
+            with m.If(from_accumulators & arrived.valid):
                 m.d.sync += value.eq(self.read_values[lane])
             with m.Elif(arrived.step):
                 with m.If(arrived.first):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Mux, Shape, Signal, signed, unsigned
+from amaranth import Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -36,10 +36,24 @@ def delayed(m: Module, value: Signal, cycles: int, name: str) -> Signal:
     return value
 
 
+def stages(m: Module, valid: Value, latency: int) -> list[Value]:
+    """Return `valid` after 0, 1, ... `latency` cycles: the enables of a pipeline's stages.
+
+    A stage that only moves when a word is in it saves power, and simulators its evaluation.
+    """
+    taps = [valid]
+    for stage in range(latency):
+        later = Signal(name=f"valid_{stage}")
+        m.d.sync += later.eq(taps[-1])
+        taps.append(later)
+    return taps
+
+
 class RequantizerLane(wiring.Component):
-    """One lane of the requantizer; the same latency, no valid bit."""
+    """One lane of the requantizer; the same latency, stages moved by `enable`."""
 
     parameters: Any
+    enable: Signal
     value: Signal
     rounding: Signal
     zero_point: Signal
@@ -50,6 +64,7 @@ class RequantizerLane(wiring.Component):
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
         super().__init__({
+            "enable": In(REQUANTIZER_LATENCY),
             "value": In(signed(32)),
             "parameters": In(parameter_layout(config)),
             "rounding": In(Rounding),
@@ -70,25 +85,29 @@ class RequantizerLane(wiring.Component):
         multiplier = Signal(bits)
         product = Signal(product_shape)
         product_2 = Signal(product_shape)
-        m.d.sync += [
-            biased.eq(self.value + self.parameters.bias),
-            multiplier.eq(self.parameters.multiplier),
-            product.eq(biased * multiplier),
-            product_2.eq(product),
-        ]
-        shift = delayed(m, self.parameters.shift, 3, "shift")
+        shift = [Signal(SHIFT_BITS, name=f"shift_{stage}") for stage in range(3)]
+        with m.If(self.enable[0]):
+            m.d.sync += [biased.eq(self.value + self.parameters.bias),
+                         multiplier.eq(self.parameters.multiplier),
+                         shift[0].eq(self.parameters.shift)]
+        with m.If(self.enable[1]):
+            m.d.sync += [product.eq(biased * multiplier), shift[1].eq(shift[0])]
+        with m.If(self.enable[2]):
+            m.d.sync += [product_2.eq(product), shift[2].eq(shift[1])]
 
         double = Signal()
         m.d.comb += double.eq(self.rounding == Rounding.GEMMLOWP)
         once = Signal(product_shape)
         rest = Signal(SHIFT_BITS)
-        m.d.sync += [
-            once.eq(Mux(double, (product_2 + (1 << (bits - 1))) >> bits, product_2)),
-            rest.eq(Mux(double, Mux(shift > bits, shift - bits, 0), shift)),
-        ]
+        with m.If(self.enable[3]):
+            m.d.sync += [
+                once.eq(Mux(double, (product_2 + (1 << (bits - 1))) >> bits, product_2)),
+                rest.eq(Mux(double, Mux(shift[2] > bits, shift[2] - bits, 0), shift[2])),
+            ]
         m.d.comb += [shifter.value.eq(once), shifter.shift.eq(rest),
-                     shifter.rounding.eq(self.rounding)]
-        clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, self.result)
+                     shifter.rounding.eq(self.rounding), shifter.enable.eq(self.enable[4:6])]
+        with m.If(self.enable[6]):
+            clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, self.result)
         return m
 
 
@@ -143,9 +162,12 @@ class Requantizer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        enable = stages(m, self.valid, REQUANTIZER_LATENCY)
+        m.d.comb += self.out_valid.eq(enable[-1])
         for index in range(self._config.lanes):
             m.submodules[f"lane_{index}"] = lane = RequantizerLane(config=self._config)
             m.d.comb += [
+                lane.enable.eq(Cat(enable[:-1])),
                 lane.value.eq(self.values[index]),
                 lane.parameters.eq(self.parameters[index]),
                 lane.rounding.eq(self.rounding),
@@ -154,7 +176,6 @@ class Requantizer(wiring.Component):
                 lane.clip_max.eq(self.clip_max),
                 self.results[index].eq(lane.result),
             ]
-        m.d.comb += self.out_valid.eq(delayed(m, self.valid, REQUANTIZER_LATENCY, "valid"))
         return m
 
 
@@ -209,22 +230,27 @@ class ResidualAdder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        enable = stages(m, self.valid, ADDER_LATENCY)
+        m.d.comb += self.out_valid.eq(enable[-1])
+        adding = [stage & self.enable for stage in enable]
         for index in range(self._config.lanes):
             m.submodules[f"shifter_{index}"] = shifter = RoundingShifter(width=21, shift_bits=5)
             products = [Signal(signed(17), name=f"product_{index}_{side}") for side in range(2)]
             total = Signal(signed(21), name=f"total_{index}")
             summed = Signal(signed(8), name=f"sum_{index}")
-            m.d.sync += [
-                products[0].eq(self.words[index] * self.multiplier),
-                products[1].eq(self.residuals[index] * self.residual_multiplier),
-                total.eq(products[0] + products[1] + self.offset),
-            ]
+            with m.If(adding[0]):
+                m.d.sync += [
+                    products[0].eq(self.words[index] * self.multiplier),
+                    products[1].eq(self.residuals[index] * self.residual_multiplier),
+                ]
+            with m.If(adding[1]):
+                m.d.sync += total.eq(products[0] + products[1] + self.offset)
             m.d.comb += [shifter.value.eq(total), shifter.shift.eq(self.shift),
-                         shifter.rounding.eq(self.rounding)]
-            clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, summed)
+                         shifter.rounding.eq(self.rounding), shifter.enable.eq(Cat(adding[2:4]))]
+            with m.If(adding[4]):
+                clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, summed)
             unchanged = delayed(m, self.words[index], ADDER_LATENCY, f"word_{index}")
             m.d.comb += self.results[index].eq(Mux(self.enable, summed, unchanged))
-        m.d.comb += self.out_valid.eq(delayed(m, self.valid, ADDER_LATENCY, "valid"))
         return m
 
 

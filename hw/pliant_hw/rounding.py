@@ -28,10 +28,12 @@ class RoundingShifter(wiring.Component):
 
     Members
     -------
+    enable : In   one bit for each of the two stages, high where a value of interest moves on
     value, shift, rounding : In
     result : Out   signed(ROUNDED_BITS), clamped
     """
 
+    enable: Signal
     value: Signal
     shift: Signal
     rounding: Signal
@@ -40,6 +42,7 @@ class RoundingShifter(wiring.Component):
     def __init__(self, *, width: int, shift_bits: int) -> None:
         self._width = width
         super().__init__({
+            "enable": In(ROUNDING_LATENCY),
             "value": In(signed(width)),
             "shift": In(shift_bits),
             "rounding": In(Rounding),
@@ -60,12 +63,13 @@ class RoundingShifter(wiring.Component):
             unused.eq(Mux(self.shift > self._width, 0, self._width + 1 - self.shift)),
             below_half.eq(everything >> unused),
         ]
-        m.d.sync += [
-            shifted.eq(Cat(0, self.value).as_signed() >> self.shift),
-            sticky.eq((self.value & below_half).any()),
-            negative.eq(self.value < 0),
-            rounding.eq(self.rounding),
-        ]
+        with m.If(self.enable[0]):
+            m.d.sync += [
+                shifted.eq(Cat(0, self.value).as_signed() >> self.shift),
+                sticky.eq((self.value & below_half).any()),
+                negative.eq(self.value < 0),
+                rounding.eq(self.rounding),
+            ]
         integer = Signal(signed(self._width))
         half = Signal()
         up = Signal()
@@ -79,6 +83,7 @@ class RoundingShifter(wiring.Component):
                 m.d.comb += up.eq(half & (sticky | ~negative))
         high = (1 << (ROUNDED_BITS - 1)) - 2  # room for the carry of `up`
         low = -high
-        m.d.sync += self.result.eq(
-            Mux(integer > high, high, Mux(integer < low, low, integer)) + up)
+        with m.If(self.enable[1]):
+            m.d.sync += self.result.eq(
+                Mux(integer > high, high, Mux(integer < low, low, integer)) + up)
         return m
