@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -28,23 +28,19 @@ from pliant.spec.isa import (
     Target,
     Unit,
 )
-from pliant.spec.memory import (
-    bank_of,
-    feature_tensor_bytes,
-    pack_features,
-    unpack_features,
-)
+from pliant.spec.memory import feature_tensor_bytes, pack_features, unpack_features
 from pliant.spec.numerics import Rounding, add, requantize
 from pliant.spec.program import Program, Segment, TensorInfo
+from pliant_sim.feature_memory import FeatureMemory, Region, SimulationError
+
+__all__ = ["InstructionSimulator", "RunResult", "SimulationError", "State"]
 
 EXACT_DEPTH = 1024
 """Products of two int8 whose sum float32 holds exactly: 1024 * 128 * 128 = 2**24."""
+WORKING_SET_BYTES = 1 << 25
+"""Memory that the images simulated side by side may take; more of them only leave the caches."""
 POISON_SEED = 1
 """Buffers start with random bytes, so that a program that reads what it never wrote shows."""
-
-
-class SimulationError(RuntimeError):
-    """A program that the hardware would not execute as meant; names the instruction."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,8 @@ class State:
 
         lanes, cols = config.lanes, config.cols
         self.batch = batch
-        self.feature = np.repeat(poison(1, FEATURE_BANKS, config.feature_depth, lanes), batch, 0)
+        initial = poison(FEATURE_BANKS, config.feature_depth, lanes)
+        self.feature = FeatureMemory(config, batch, initial)
         self.weight = poison(config.weight_depth, cols)
         self.parameter = poison(config.parameter_depth, config.parameter_bytes).view(np.uint8)
         self.table = poison(256)
@@ -118,9 +115,34 @@ class InstructionSimulator:
         SimulationError
             Names the instruction that cannot be executed.
         """
+        batch = self._batch(program, inputs)
+        instructions = program.decoded()
+        if batch is None:
+            return self._run(program, instructions, inputs, batched=False)
+        step = self._images_at_once(program, instructions)
+        parts = [
+            self._run(program, instructions, [value[start:start + step] for value in inputs],
+                      batched=True)
+            for start in range(0, batch, step)
+        ]
+        return RunResult(
+            [np.concatenate(several) for several in zip(*(p.outputs for p in parts), strict=True)],
+            {name: np.concatenate([p.tensors[name] for p in parts]) for name in parts[0].tensors})
+
+    def _images_at_once(self, program: Program, instructions: Sequence[Instruction]) -> int:
+        unfolded = max((
+            i.out_height * i.out_width * i.groups * i.kernel_height * i.kernel_width
+            for i in instructions if isinstance(i, Matrix)), default=0) * self.config.rows * 4
+        accumulators = 4 * ACCUMULATOR_BANKS * self.config.accumulator_depth * self.config.cols
+        image = self.config.feature_bytes + accumulators + unfolded + program.scratch_bytes
+        return max(1, WORKING_SET_BYTES // image)
+
+    def _run(
+        self, program: Program, instructions: Sequence[Instruction],
+        inputs: Sequence[NDArray[np.int8]], *, batched: bool,
+    ) -> RunResult:
         state = self.start(program, inputs)
         tokens = np.zeros((len(Unit), len(Unit)), np.int64)
-        instructions = program.decoded()
         for index, instruction in enumerate(instructions):
             if isinstance(instruction, End):
                 if index + 1 != len(instructions):
@@ -134,23 +156,28 @@ class InstructionSimulator:
                 raise SimulationError(f"instruction {index} ({instruction}): {error}") from None
         else:
             raise SimulationError(f"none of the {len(instructions)} instructions is an End")
-        return self.result(program, state, batched=bool(inputs) and inputs[0].ndim == 4)
+        return self.result(program, state, batched=batched)
 
-    def start(self, program: Program, inputs: Sequence[NDArray[np.int8]]) -> State:
-        """Return the state before the first instruction; raises as :meth:`run` does."""
+    def _batch(self, program: Program, inputs: Sequence[NDArray[np.int8]]) -> int | None:
+        """Check the inputs; return the number of images, None without a batch axis."""
         program.require(self.config)
         if len(inputs) != len(program.inputs):
             raise ValueError(f"program {program.network!r} takes {len(program.inputs)} inputs, "
                              f"not {len(inputs)}")
-        batch = inputs[0].shape[0] if inputs and inputs[0].ndim == 4 else 1
-        state = State(self.config, program, batch)
-        segment = state.segments[Segment.INPUT]
+        batch = inputs[0].shape[:-3] if inputs else ()
         for info, value in zip(program.inputs, inputs, strict=True):
-            images = value if value.ndim == 4 else value[np.newaxis]
-            if images.dtype != np.int8 or images.shape != (batch, *info.shape):
+            if value.dtype != np.int8 or value.shape != (*batch, *info.shape) or len(batch) > 1:
                 raise ValueError(f"input {info.name!r} must be int8 {info.shape}, alone or in "
                                  f"batches, not {value.dtype} {value.shape}")
-            for image, memory in zip(images, segment, strict=True):
+        return batch[0] if batch else None
+
+    def start(self, program: Program, inputs: Sequence[NDArray[np.int8]]) -> State:
+        """Return the state before the first instruction; raises as :meth:`run` does."""
+        batch = self._batch(program, inputs)
+        state = State(self.config, program, 1 if batch is None else batch)
+        segment = state.segments[Segment.INPUT]
+        for info, value in zip(program.inputs, inputs, strict=True):
+            for image, memory in zip(value.reshape(-1, *info.shape), segment, strict=True):
                 packed = pack_features(self.config, image)
                 memory[info.offset:info.offset + packed.size] = packed
         return state
@@ -215,7 +242,8 @@ class InstructionSimulator:
         flat = np.ascontiguousarray(data).reshape(data.shape[0], -1).view(np.int8)
         if load.target == Target.FEATURE:
             values = flat.reshape(-1, *self._transfer_shape(load))
-            self._write(state, values, load.destination, load.group_stride, load.row_stride)
+            region = Region(load.destination, load.group_stride, load.row_stride)
+            state.feature.write(region, values)
             return
         if len(flat) > 1:
             raise SimulationError("only constants can be loaded as weights, parameters or table "
@@ -231,8 +259,8 @@ class InstructionSimulator:
 
     def _store(self, state: State, store: Store) -> None:
         groups, rows, width, _ = self._transfer_shape(store)
-        values = self._read(state, store.source, store.group_stride, store.row_stride,
-                            groups, (0, rows), (0, width))
+        region = Region(store.source, store.group_stride, store.row_stride)
+        values = state.feature.read(region, groups, (0, rows), (0, width))
         runs = self._runs(state, store)
         runs[...] = values.reshape(runs.shape).view(np.uint8)
 
@@ -244,70 +272,6 @@ class InstructionSimulator:
         width = transfer.row_beats * self.config.words_per_beat
         return transfer.groups, transfer.rows, width, self.config.lanes
 
-    # Feature buffer
-
-    def _words(self, state: State, bank: int, start: int, strides: tuple[int, int],
-               shape: tuple[int, ...]) -> NDArray[np.int8]:
-        """Return a view (batch, groups, rows, columns, lanes) of every second pixel in one bank."""
-        last = start + sum((n - 1) * s for n, s in zip(shape, (*strides, 1), strict=True))
-        if last >= self.config.feature_depth:
-            raise SimulationError(f"reaches address {last} of the feature buffer, feature_depth "
-                                  f"is {self.config.feature_depth}")
-        lanes = self.config.lanes
-        return as_strided(
-            state.feature[:, bank, start:], (state.batch, *shape, lanes),
-            (state.feature.strides[0], strides[0] * lanes, strides[1] * lanes, lanes, 1),
-        )
-
-    def _write(self, state: State, values: NDArray[np.int8], base: int, group_stride: int,
-               row_stride: int, top: int = 0, left: int = 0) -> None:
-        """Write (batch, groups, rows, columns, lanes) at row `top`, column `left` of a region."""
-        for y in range(top, top + min(2, values.shape[2])):
-            for x in range(left, left + min(2, values.shape[3])):
-                part = values[:, :, y - top::2, x - left::2]
-                start = base + (y >> 1) * row_stride + (x >> 1)
-                self._words(state, bank_of(y, x), start, (group_stride, row_stride),
-                            part.shape[1:4])[...] = part
-
-    def _read(self, state: State, base: int, group_stride: int, row_stride: int, groups: int,
-              rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.int8]:
-        """Return (batch, groups, rows, columns, lanes) of the half-open row and column ranges."""
-        height, width = rows[1] - rows[0], columns[1] - columns[0]
-        result = np.empty((state.batch, groups, height, width, self.config.lanes), np.int8)
-        for y in range(rows[0], rows[0] + min(2, height)):
-            for x in range(columns[0], columns[0] + min(2, width)):
-                part = result[:, :, y - rows[0]::2, x - columns[0]::2]
-                start = base + (y >> 1) * row_stride + (x >> 1)
-                part[...] = self._words(state, bank_of(y, x), start, (group_stride, row_stride),
-                                        part.shape[1:4])
-        return result
-
-    def _windows(self, state: State, step: Matrix | Post, base: int, group_stride: int,
-                 row_stride: int, dtype: type[Any]) -> NDArray[Any]:
-        """Return a view (batch, out y, out x, group, ky, kx, lane) of the padded input (im2col)."""
-        spans = []
-        for origin, outputs, stride, kernel, dilation in (
-            (step.origin_y, step.out_height, step.stride_y, step.kernel_height, step.dilation_y),
-            (step.origin_x, step.out_width, step.stride_x, step.kernel_width, step.dilation_x),
-        ):
-            spans.append((origin, origin + (outputs - 1) * stride + (kernel - 1) * dilation + 1))
-        (top, bottom), (left, right) = spans
-        shape = (state.batch, step.groups, bottom - top, right - left, self.config.lanes)
-        padded = np.full(shape, step.pad_value, dtype)
-        rows = max(top, 0), min(bottom, step.height)
-        columns = max(left, 0), min(right, step.width)
-        if rows[0] < rows[1] and columns[0] < columns[1]:
-            padded[:, :, rows[0] - top:rows[1] - top, columns[0] - left:columns[1] - left] = (
-                self._read(state, base, group_stride, row_stride, step.groups, rows, columns))
-        batch, group, row, column, lane = padded.strides
-        return as_strided(
-            padded,
-            (state.batch, step.out_height, step.out_width, step.groups, step.kernel_height,
-             step.kernel_width, self.config.lanes),
-            (batch, row * step.stride_y, column * step.stride_x, group, row * step.dilation_y,
-             column * step.dilation_x, lane),
-        )
-
     # Matrix and Post
 
     def _matrix(self, state: State, matrix: Matrix) -> None:
@@ -318,9 +282,7 @@ class InstructionSimulator:
             raise SimulationError(f"reads {rows} words from word {matrix.weights} of the weight "
                                   f"buffer, weight_depth is {self.config.weight_depth}")
         entries = self._entries(state, matrix.accumulator_bank, matrix.accumulator_base, pixels)
-        windows = self._windows(state, matrix, matrix.source, matrix.group_stride,
-                                matrix.row_stride, np.float32)
-        columns = windows.reshape(state.batch * pixels, rows)
+        columns = state.feature.unfold(matrix)
         total = np.zeros((len(columns), self.config.cols), np.int32)
         for start in range(0, rows, EXACT_DEPTH):
             part = slice(start, start + EXACT_DEPTH)
@@ -345,8 +307,8 @@ class InstructionSimulator:
                                     height * width)
             values = entries.reshape(state.batch, height, width, -1, lanes)[..., :post.groups, :]
         else:
-            windows = self._windows(state, post, post.window, post.window_group_stride,
-                                    post.window_row_stride, np.int32)
+            region = Region(post.window, post.window_group_stride, post.window_row_stride)
+            windows = state.feature.windows(region, post, np.int32)
             reduce = np.max if post.source == Source.MAXIMUM else np.sum
             values = reduce(windows, axis=(4, 5)).astype(np.int32)
         if post.parameters % cols:
@@ -368,11 +330,10 @@ class InstructionSimulator:
             clip_min=post.clip_min, clip_max=post.clip_max,
         )
         if post.add_enable:
-            residual = self._read(
-                state, post.residual, post.residual_group_stride, post.residual_row_stride,
-                post.groups, (post.residual_y, post.residual_y + height),
-                (post.residual_x, post.residual_x + width),
-            )
+            region = Region(post.residual, post.residual_group_stride, post.residual_row_stride)
+            residual = state.feature.read(
+                region, post.groups, (post.residual_y, post.residual_y + height),
+                (post.residual_x, post.residual_x + width))
             result = add(
                 result, residual.transpose(0, 2, 3, 1, 4), rounding=rounding,
                 multiplier_first=post.add_multiplier,
@@ -382,9 +343,10 @@ class InstructionSimulator:
             )
         if post.table_enable:
             result = state.table[result.view(np.uint8)]
-        self._write(state, result.transpose(0, 3, 1, 2, 4), post.destination,
-                    post.destination_group_stride, post.destination_row_stride,
-                    post.destination_y, post.destination_x)
+        region = Region(post.destination, post.destination_group_stride,
+                        post.destination_row_stride)
+        state.feature.write(region, result.transpose(0, 3, 1, 2, 4), post.destination_y,
+                            post.destination_x)
 
 
 def _take_tokens(tokens: NDArray[np.int64], instruction: Instruction) -> None:

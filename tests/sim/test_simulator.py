@@ -65,13 +65,14 @@ STORE = Store(segment=Segment.OUTPUT, run_beats=40, source=3, row_beats=4, rows=
 def word(state: State, base: int, strides: tuple[int, int], g: int, y: int, x: int) -> np.ndarray:
     """Return the word of image 0 as the memory layout defines it."""
     address = base + g * strides[0] + (y >> 1) * strides[1] + (x >> 1)
-    return state.feature[0, bank_of(y, x), address]
+    return state.feature.data[0, bank_of(y, x), address]
 
 
 def random_state(seed: int) -> State:
     state = InstructionSimulator(TINY).start(program([End()]), [an_input()])
     rng = np.random.default_rng(seed)
-    for array in (state.feature, state.weight, state.parameter, state.table, state.accumulator):
+    for array in (state.feature.data, state.weight, state.parameter, state.table,
+                  state.accumulator):
         info = np.iinfo(array.dtype)
         array[...] = rng.integers(max(info.min, -(1 << 20)), min(info.max, 1 << 20), array.shape)
     return state
@@ -156,7 +157,7 @@ def test_sums_too_long_for_float32_are_exact(depth: int) -> None:
     config = dataclasses.replace(TINY, weight_depth=8192, feature_depth=4096)
     simulator = InstructionSimulator(config)
     state = simulator.start(program([End()], config=config), [an_input()])
-    state.feature[...] = -127
+    state.feature.data[...] = -127
     state.weight[...] = 127
     state.weight[0, :] = 126  # an odd sum: float32 would have to round it beyond 2**24
     simulator.execute(state, Matrix(groups=depth, group_stride=1))
@@ -208,14 +209,14 @@ def test_post_does_what_its_fields_describe(
                 multiplier_second=-77, offset=1234, shift=8, rounding=rounding, zero_point=5,
                 clip_min=-90, clip_max=100)
         expected[g, y, x] = state.table[result.view(np.uint8)] if table_enable else result
-    untouched = state.feature.copy()
+    untouched = state.feature.data.copy()
     InstructionSimulator(TINY).execute(state, post)
     for g, y, x in np.ndindex(2, 3, 4):
         written = word(state, 300, (20, 5), g, 1 + y, 3 + x)
         assert np.array_equal(written, expected[g, y, x])
         address = 300 + g * 20 + (1 + y >> 1) * 5 + (3 + x >> 1)
         untouched[0, bank_of(1 + y, 3 + x), address] = written
-    assert np.array_equal(state.feature, untouched)
+    assert np.array_equal(state.feature.data, untouched)
 
 
 def test_a_batch_gives_what_its_images_give_alone() -> None:
