@@ -176,8 +176,8 @@ class Walker(wiring.Component):
         with m.If(advance):
             m.d.sync += [
                 valid.eq(running),
-                row.eq(y[1:SIZE_BITS] * nest.row_stride),
-                column.eq(group_base + x[1:SIZE_BITS]),
+                row.eq(y[1:SIZE_BITS + 1] * nest.row_stride),
+                column.eq(group_base + x[1:SIZE_BITS + 1]),
                 flags.bank.eq(Cat(x[0], y[0])),
                 flags.inside.eq((y >= 0) & (y < nest.height) & (x >= 0) & (x < nest.width)),
                 flags.inner_first.eq((inner_x == 0) & (inner_y == 0)),

@@ -1,0 +1,76 @@
+"""The matrix array against NumPy: random words, gaps, and swaps while the next tile loads."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import cocotb
+import numpy as np
+
+from pliant_hw.array import ARRAY_LATENCY, sum_shape
+from pliant_sim.benches.signals import Unit, generator, pack, unpack
+from pliant_sim.benches.units import CONFIG
+
+CYCLES = 3000
+SUM_BITS = sum_shape(CONFIG).width
+EXTREMES = np.array([-128, 127], np.int8)
+
+
+@cocotb.test()
+async def sums_equal_numpy(dut: Any) -> None:
+    """Random words with gaps; a tile is swapped in as soon as it is complete, or later."""
+    unit, random = Unit(dut, "array"), generator()
+    await unit.start(valid=0, swap=0, weight_write=0)
+    shadow = np.zeros((CONFIG.rows, CONFIG.cols), np.int64)
+    active = shadow.copy()
+    row = 0  # rows of the shadow tile that are written
+    expected: deque[list[int] | None] = deque([None] * ARRAY_LATENCY)
+
+    def draw(shape: int) -> Any:
+        """Return int8 values, in a tenth of the draws from the ends of the range."""
+        if random.random() < 0.1:
+            return random.choice(EXTREMES, shape)
+        return random.integers(-128, 128, shape, np.int8)
+
+    for cycle in range(CYCLES):
+        sums = expected.popleft()
+        if sums is not None:
+            found = unpack(unit.read("sums"), SUM_BITS, CONFIG.cols, signed=True)
+            assert found == sums, f"cycle {cycle}"
+        valid = random.random() < 0.8
+        swap = valid and row == CONFIG.rows and random.random() < 0.5
+        write = row < CONFIG.rows and random.random() < 0.9
+        word, weights = draw(CONFIG.rows), draw(CONFIG.cols)
+        unit.drive(
+            valid=valid, swap=swap or (not valid and random.random() < 0.5), word=pack(word, 8),
+            weight_write=write, weight_row=row % CONFIG.rows, weight_data=pack(weights, 8))
+        if swap:
+            active, row = shadow.copy(), 0
+        if write:
+            shadow[row] = weights
+            row += 1
+        expected.append([int(total) for total in word.astype(np.int64) @ active]
+                        if valid else None)
+        await unit.tick()
+
+
+@cocotb.test()
+async def the_largest_sums_fit(dut: Any) -> None:
+    """Every product at an end of its range."""
+    unit = Unit(dut, "array")
+    await unit.start(valid=0, swap=0, weight_write=0)
+    for weight in (-128, 127):
+        for row in range(CONFIG.rows):
+            unit.drive(weight_write=1, weight_row=row,
+                       weight_data=pack([weight] * CONFIG.cols, 8))
+            await unit.tick()
+        unit.drive(weight_write=0)
+        for activation in (-128, 127):
+            unit.drive(valid=1, swap=1, word=pack([activation] * CONFIG.rows, 8))
+            await unit.tick()
+            unit.drive(valid=0)
+            for _ in range(ARRAY_LATENCY - 1):
+                await unit.tick()
+            found = unpack(unit.read("sums"), SUM_BITS, CONFIG.cols, signed=True)
+            assert found == [weight * activation * CONFIG.rows] * CONFIG.cols
