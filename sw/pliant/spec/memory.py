@@ -79,7 +79,7 @@ def unpack_features(
     groups, pitch = ceil_div(channels, config.lanes), row_pitch(config, width)
     grouped = data.view(np.int8).reshape(groups, height, pitch, config.lanes)
     planar = grouped.transpose(0, 3, 1, 2).reshape(groups * config.lanes, height, pitch)
-    return np.ascontiguousarray(planar[:channels, :, :width])
+    return np.array(planar[:channels, :, :width], order="C")  # a copy even where a view would do
 
 
 def pack_weights(config: AcceleratorConfig, weights: NDArray[np.int8]) -> NDArray[np.int8]:
