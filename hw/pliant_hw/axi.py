@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+from amaranth import Module, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Module, unsigned
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.registers import REGISTER_SPACE_BYTES
 from pliant_hw.streams import StreamBuffer

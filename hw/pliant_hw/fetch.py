@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from amaranth import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Cat, Module, Signal
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import INSTRUCTION_BYTES
 from pliant.spec.registers import FaultUnit

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from amaranth import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Module, Mux, Signal, unsigned
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Load, Target
 from pliant.spec.registers import SEGMENTS, Fault, FaultUnit
@@ -210,8 +210,8 @@ class LoadUnit(wiring.Component):
         }
         outside = Signal()
         with m.Switch(place.target):
-            for target, width in address_bits.items():
-                with m.Case(target):
+            for kind, width in address_bits.items():
+                with m.Case(kind):
                     m.d.comb += outside.eq(place.address[width:].any())
 
         self._writing = Signal()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from amaranth import Module, Shape, Signal, Value
 from amaranth.hdl import ShapeLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
-
-from amaranth import Module, Shape, Signal, Value
 
 
 class StreamBuffer(wiring.Component):

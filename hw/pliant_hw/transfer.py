@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from amaranth import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from amaranth import Cat, Const, Module, Mux, Signal, unsigned
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Load, fields
 from pliant.spec.registers import SEGMENTS

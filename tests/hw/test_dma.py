@@ -46,7 +46,7 @@ def random_runs(config: AcceleratorConfig, rng: random.Random, count: int) -> Ru
 
 
 def simulate(dut: Elaboratable, *benches: Any, background: Any = ()) -> None:
-    simulator = Simulator(dut)
+    simulator: Any = Simulator(dut)
     simulator.add_clock(1e-8)
     for bench in background:  # first: their counts are up to date when a bench looks at them
         simulator.add_testbench(bench, background=True)
@@ -261,7 +261,7 @@ def test_halted_reader_drains_and_can_start_again(after: int) -> None:
         assert memory.read_beats == sum(beats for *_, beats in memory.reads)
         ctx.set(dut.halt, 0)
         await send_runs(ctx, dut, [(BASE + 0x40, 3)])
-        words = []
+        words: list[int] = []
         ctx.set(dut.beats.ready, 1)
         while len(words) < 3:
             *_, valid, beat = await ctx.tick().sample(dut.beats.valid, dut.beats.payload)
