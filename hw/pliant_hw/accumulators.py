@@ -75,7 +75,7 @@ class Accumulators(wiring.Component):
         sum_entry = Signal.like(self.add_entry)
         write_valid = Signal(ACCUMULATOR_BANKS)
         write_entry = Signal.like(self.add_entry)
-        write_data: Any = Signal(row)
+        write_data: Any = Signal(row, reset_less=True)
         m.d.sync += [
             sum_valid.eq(self.add_valid), sum_bank.eq(self.add_bank),
             sum_overwrite.eq(self.add_overwrite), sum_entry.eq(self.add_entry),
@@ -109,12 +109,14 @@ class Accumulators(wiring.Component):
         read_bank = Signal()
         read_group = Signal.like(self.read_group)
         reading = Signal()
+        values: Any = Signal(data.ArrayLayout(signed(32), config.lanes), reset_less=True)
+        m.d.comb += self.values.eq(values)
         m.d.sync += [reading.eq(self.read_valid), read_bank.eq(self.read_bank),
                      read_group.eq(self.read_group)]
         for group in range(config.groups_per_tile):
             with m.If(reading & (read_group == group)):
                 for lane in range(config.lanes):
                     col = group * config.lanes + lane
-                    m.d.sync += self.values[lane].eq(
+                    m.d.sync += values[lane].eq(
                         Mux(read_bank, stored[1][col], stored[0][col]))
         return m

@@ -60,7 +60,8 @@ class MatrixArray(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         rows = self._config.rows
-        activations = [Signal(signed(8), name=f"activation_{row}") for row in range(rows)]
+        activations = [Signal(signed(8), name=f"activation_{row}", reset_less=True)
+                       for row in range(rows)]
         enable = Signal(2)
         m.d.sync += enable.eq((enable << 1) | self.valid)
         with m.If(self.valid):
@@ -110,9 +111,9 @@ class Column(wiring.Component):
         m = Module()
         products: list[Value] = []
         for row in range(self._rows):
-            shadow = Signal(signed(8), name=f"shadow_{row}")
-            active = Signal(signed(8), name=f"active_{row}")
-            product = Signal(signed(16), name=f"product_{row}")
+            shadow = Signal(signed(8), name=f"shadow_{row}", reset_less=True)
+            active = Signal(signed(8), name=f"active_{row}", reset_less=True)
+            product = Signal(signed(16), name=f"product_{row}", reset_less=True)
             with m.If(self.weight_write & (self.weight_row == row)):
                 m.d.sync += shadow.eq(self.weight)
             with m.If(self.swap):
@@ -123,6 +124,8 @@ class Column(wiring.Component):
         while len(products) > 1:  # a balanced tree
             pairs = zip(products[::2], products[1::2], strict=True)
             products = [first + second for first, second in pairs]
+        total = Signal.like(self.sum, reset_less=True)
+        m.d.comb += self.sum.eq(total)
         with m.If(self.add):
-            m.d.sync += self.sum.eq(products[0])
+            m.d.sync += total.eq(products[0])
         return m

@@ -92,13 +92,13 @@ class Engine(wiring.Component):
         m = Module()
         config = self._config
         fetch = FetchUnit(config=config)
-        dispatch = Dispatcher(config=config)
+        dispatch: Any = Dispatcher(config=config)  # members by unit
         load = LoadUnit(config=config)
         matrix = MatrixUnit(config=config)
         post = PostProcessor(config=config)
         store = StoreUnit(config=config)
         arbiter = ReadArbiter(config=config)
-        features = FeatureBuffer(
+        features: Any = FeatureBuffer(  # members by client
             config=config,
             readers=("sampler", "window", "residual", "store"),
             writers=("post", "load"),
@@ -176,9 +176,9 @@ class Engine(wiring.Component):
             store.segment_base.eq(self.segment_base),
             self.bus_idle.eq(fetch.idle & load.idle & store.idle & ~self.read.ar.valid),
         ]
-        for name, unit in (("load", load), ("store", store), ("fetch", fetch),
-                           ("dispatch", dispatch)):
-            wiring.connect(m, unit.fault, wiring.flipped(getattr(self, f"fault_{name}")))
+        reporters = {"load": load, "store": store, "fetch": fetch, "dispatch": dispatch}
+        for name in FAULT_SOURCES:
+            wiring.connect(m, reporters[name].fault, wiring.flipped(getattr(self, f"fault_{name}")))
 
         events = {
             "cycles": Const(1),

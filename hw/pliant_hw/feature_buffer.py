@@ -73,7 +73,7 @@ class FeatureBuffer(wiring.Component):
 
             address = Signal(address_bits, name=f"write_address_{bank}")
             enable = Signal(name=f"write_enable_{bank}")
-            value = Signal(word, name=f"write_data_{bank}")
+            value = Signal(word, name=f"write_data_{bank}", reset_less=True)
             m.d.sync += enable.eq(0)
             for writer in reversed(writers):
                 with m.If(writer.valid & writer.ready & writer.mask[bank]):

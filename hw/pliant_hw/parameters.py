@@ -85,7 +85,8 @@ class ParameterUnit(wiring.Component):
             shift = (self._records - 1).bit_length()
             m.d.sync += [reading.eq(1), word.eq(0), memory.address.eq(self.first >> shift)]
 
-        channels: list[Any] = [Signal(parameter_layout(config), name=f"channel_{index}")
+        channels: list[Any] = [Signal(parameter_layout(config), name=f"channel_{index}",
+                                      reset_less=True)
                     for index in range(config.cols)]
         for index in range(words):
             with m.If(arriving & (arriving_word == index)):

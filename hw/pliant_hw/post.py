@@ -169,7 +169,8 @@ class ValueSource(wiring.Component):
         m.d.comb += word.as_value().eq(self.feature.data[arrived.bank])
         m.d.sync += [self.valid.eq(arrived.valid), self.group.eq(arrived.group)]
         for lane in range(config.lanes):
-            value = self.values[lane]
+            value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
+            m.d.comb += self.values[lane].eq(value)
             feature = Signal(signed(8), name=f"feature_{lane}")
             m.d.comb += feature.eq(Mux(arrived.inside, word[lane], instruction.pad_value))
             with m.If(from_accumulators & arrived.valid):

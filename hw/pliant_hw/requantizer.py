@@ -26,11 +26,13 @@ def parameter_layout(config: AcceleratorConfig) -> data.StructLayout:
     })
 
 
-def delayed(m: Module, value: Signal, cycles: int, name: str) -> Signal:
+def delayed(
+    m: Module, value: Signal, cycles: int, name: str, *, reset_less: bool = False
+) -> Signal:
     """Return `value` some cycles later."""
     shape: Shape = value.shape()
     for stage in range(cycles):
-        later = Signal(shape, name=f"{name}_{stage}")
+        later = Signal(shape, name=f"{name}_{stage}", reset_less=reset_less)
         m.d.sync += later.eq(value)
         value = later
     return value
@@ -81,11 +83,11 @@ class RequantizerLane(wiring.Component):
         m.submodules.shifter = shifter = RoundingShifter(
             width=product_shape.width, shift_bits=SHIFT_BITS)
 
-        biased = Signal(signed(32))
-        multiplier = Signal(bits)
-        product = Signal(product_shape)
-        product_2 = Signal(product_shape)
-        shift = [Signal(SHIFT_BITS, name=f"shift_{stage}") for stage in range(3)]
+        biased = Signal(signed(32), reset_less=True)
+        multiplier = Signal(bits, reset_less=True)
+        product = Signal(product_shape, reset_less=True)
+        product_2 = Signal(product_shape, reset_less=True)
+        shift = [Signal(SHIFT_BITS, name=f"shift_{stage}", reset_less=True) for stage in range(3)]
         with m.If(self.enable[0]):
             m.d.sync += [biased.eq(self.value + self.parameters.bias),
                          multiplier.eq(self.parameters.multiplier),
@@ -97,8 +99,8 @@ class RequantizerLane(wiring.Component):
 
         double = Signal()
         m.d.comb += double.eq(self.rounding == Rounding.GEMMLOWP)
-        once = Signal(product_shape)
-        rest = Signal(SHIFT_BITS)
+        once = Signal(product_shape, reset_less=True)
+        rest = Signal(SHIFT_BITS, reset_less=True)
         with m.If(self.enable[3]):
             m.d.sync += [
                 once.eq(Mux(double, (product_2 + (1 << (bits - 1))) >> bits, product_2)),
@@ -106,8 +108,10 @@ class RequantizerLane(wiring.Component):
             ]
         m.d.comb += [shifter.value.eq(once), shifter.shift.eq(rest),
                      shifter.rounding.eq(self.rounding), shifter.enable.eq(self.enable[4:6])]
+        result = Signal(signed(8), reset_less=True)
+        m.d.comb += self.result.eq(result)
         with m.If(self.enable[6]):
-            clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, self.result)
+            clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, result)
         return m
 
 
@@ -235,9 +239,10 @@ class ResidualAdder(wiring.Component):
         adding = [stage & self.enable for stage in enable]
         for index in range(self._config.lanes):
             m.submodules[f"shifter_{index}"] = shifter = RoundingShifter(width=21, shift_bits=5)
-            products = [Signal(signed(17), name=f"product_{index}_{side}") for side in range(2)]
-            total = Signal(signed(21), name=f"total_{index}")
-            summed = Signal(signed(8), name=f"sum_{index}")
+            products = [Signal(signed(17), name=f"product_{index}_{side}", reset_less=True)
+                        for side in range(2)]
+            total = Signal(signed(21), name=f"total_{index}", reset_less=True)
+            summed = Signal(signed(8), name=f"sum_{index}", reset_less=True)
             with m.If(adding[0]):
                 m.d.sync += [
                     products[0].eq(self.words[index] * self.multiplier),
@@ -249,7 +254,8 @@ class ResidualAdder(wiring.Component):
                          shifter.rounding.eq(self.rounding), shifter.enable.eq(Cat(adding[2:4]))]
             with m.If(adding[4]):
                 clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, summed)
-            unchanged = delayed(m, self.words[index], ADDER_LATENCY, f"word_{index}")
+            unchanged = delayed(m, self.words[index], ADDER_LATENCY, f"word_{index}",
+                                reset_less=True)
             m.d.comb += self.results[index].eq(Mux(self.enable, summed, unchanged))
         return m
 

@@ -52,10 +52,10 @@ class RoundingShifter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         # One fraction bit is kept below the integer part; `sticky` says whether more follow.
-        shifted = Signal(signed(self._width + 1))
-        sticky = Signal()
-        negative = Signal()
-        rounding = Signal(Rounding)
+        shifted = Signal(signed(self._width + 1), reset_less=True)
+        sticky = Signal(reset_less=True)
+        negative = Signal(reset_less=True)
+        rounding = Signal(Rounding, reset_less=True)
         everything = Const((1 << self._width) - 1, self._width)
         unused = Signal(range(self._width + 2))  # bits that are not below the half bit
         below_half = Signal(self._width)
@@ -83,7 +83,9 @@ class RoundingShifter(wiring.Component):
                 m.d.comb += up.eq(half & (sticky | ~negative))
         high = (1 << (ROUNDED_BITS - 1)) - 2  # room for the carry of `up`
         low = -high
+        result = Signal.like(self.result, reset_less=True)
+        m.d.comb += self.result.eq(result)
         with m.If(self.enable[1]):
-            m.d.sync += self.result.eq(
+            m.d.sync += result.eq(
                 Mux(integer > high, high, Mux(integer < low, low, integer)) + up)
         return m

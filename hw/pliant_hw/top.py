@@ -96,12 +96,12 @@ class PliantCore(wiring.Component):
         # The reset is registered: no long path from a pin, and simulators need not evaluate the
         # whole core again whenever an input changes.
         reset = Signal(init=1, reset_less=True)
-        core = ClockDomain()
+        core: Any = ClockDomain()
         m.domains.core = core
         m.d.sync += reset.eq(ResetSignal("sync"))
         m.d.comb += [core.clk.eq(ClockSignal("sync")), core.rst.eq(reset)]
 
-        registers = RegisterFile(config=config)
+        registers: Any = RegisterFile(config=config)  # members come from the register map
         control = CoreControl(config=config, faults=FAULT_SOURCES)
         counters = Counters()
         engine = Engine(config=config)
@@ -150,13 +150,13 @@ class PliantCore(wiring.Component):
         return m
 
     def _connect_lite(self, m: Module, axi: Any) -> None:
-        for channel, fields in (("aw", ("addr",)), ("w", ("data", "strb")), ("ar", ("addr",))):
+        for channel, fields in {"aw": ["addr"], "w": ["data", "strb"], "ar": ["addr"]}.items():
             port = getattr(axi, channel)
             m.d.comb += [port.valid.eq(self._pin("s", channel, "valid")),
                          self._pin("s", channel, "ready").eq(port.ready)]
             m.d.comb += [port.payload[field].eq(self._pin("s", channel, field))
                          for field in fields]
-        for channel, fields in (("b", ("resp",)), ("r", ("data", "resp"))):
+        for channel, fields in {"b": ["resp"], "r": ["data", "resp"]}.items():
             port = getattr(axi, channel)
             m.d.comb += [self._pin("s", channel, "valid").eq(port.valid),
                          port.ready.eq(self._pin("s", channel, "ready"))]
@@ -165,9 +165,16 @@ class PliantCore(wiring.Component):
 
     def _connect_memory(self, m: Module, engine: Engine) -> None:
         read, write = engine.read, engine.write
-        for channel, port, fields in (("ar", read.ar, ("id", "addr", "len")),
-                                      ("aw", write.aw, ("id", "addr", "len")),
-                                      ("w", write.w, ("data", "strb", "last"))):
+        outputs: list[tuple[str, Any, list[str]]] = [
+            ("ar", read.ar, ["id", "addr", "len"]),
+            ("aw", write.aw, ["id", "addr", "len"]),
+            ("w", write.w, ["data", "strb", "last"]),
+        ]
+        inputs: list[tuple[str, Any, list[str]]] = [
+            ("r", read.r, ["id", "data", "resp", "last"]),
+            ("b", write.b, ["id", "resp"]),
+        ]
+        for channel, port, fields in outputs:
             m.d.comb += [self._pin("m", channel, "valid").eq(port.valid),
                          port.ready.eq(self._pin("m", channel, "ready"))]
             m.d.comb += [self._pin("m", channel, field).eq(port.payload[field])
@@ -179,8 +186,7 @@ class PliantCore(wiring.Component):
                 self._pin("m", channel, "cache").eq(CACHE_MODIFIABLE_BUFFERABLE),
                 self._pin("m", channel, "prot").eq(PROT_UNPRIVILEGED_NONSECURE),
             ]
-        for channel, port, fields in (("r", read.r, ("id", "data", "resp", "last")),
-                                      ("b", write.b, ("id", "resp"))):
+        for channel, port, fields in inputs:
             m.d.comb += [port.valid.eq(self._pin("m", channel, "valid")),
                          self._pin("m", channel, "ready").eq(port.ready)]
             m.d.comb += [port.payload[field].eq(self._pin("m", channel, field))
