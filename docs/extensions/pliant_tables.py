@@ -114,7 +114,7 @@ def register_tables() -> str:
 
 def _member_docs(kind: type) -> dict[str, str]:
     """Return the strings that stand below the members of an enumeration."""
-    (tree,) = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body
+    (tree,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(tree, ast.ClassDef)
     docs = {}
     for statement, following in zip(tree.body, tree.body[1:], strict=False):

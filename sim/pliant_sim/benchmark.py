@@ -65,7 +65,7 @@ def run_layer_benchmark(machine: RtlMachine) -> LayerBenchmark:
     expected = evaluate(graph, image, multiplier_bits=config.multiplier_bits)
     found = {"output": run.outputs[0][np.newaxis]}
     return LayerBenchmark(
-        layer=f"{CHANNELS} to {CHANNELS} channels, {KERNEL}x{KERNEL}, {SIZE}x{SIZE} pixels",
+        layer=f"{CHANNELS}->{CHANNELS} {KERNEL}x{KERNEL} {SIZE}x{SIZE}",
         bytes_per_cycle=TIMING.bytes_per_cycle, latency=TIMING.latency, macs=program.macs,
         cycles=run.cycles, array_use=program.macs / (config.peak_macs_per_cycle * run.cycles),
         kilocycles_per_cpu_second=run.simulated_cycles / run.cpu_seconds / 1e3,

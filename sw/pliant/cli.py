@@ -159,8 +159,8 @@ def simulate(
 
 @main.command()
 @config_option("Configuration", "pynq_z2")
-@click.option("--images", type=int, default=100, show_default=True,
-              help="Held-out images on the RTL, 100 to 360; the other levels run all.")
+@click.option("--images", type=click.IntRange(100, 360), default=100, show_default=True,
+              help="Held-out images on the RTL; the other levels run all 360.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("build/demo"),
               show_default=True, help="Directory for demo.json and the trace.")
 @json_option
