@@ -1,0 +1,70 @@
+"""Random layers: PyTorch integers == instruction simulator == RTL."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from pliant.compiler import compile_graph
+from pliant.spec.config import preset
+from pliant_models.random_layers import random_inputs, random_layer
+from pliant_models.torch_reference import torch_reference
+from pliant_sim.core import MemoryTiming
+from pliant_sim.rtl import RtlMachine
+from pliant_sim.simulator import InstructionSimulator
+
+# Seeds by configuration: `tiny` tiles most of its layers, the wide ones hold most of them whole.
+SEEDS = {"tiny": range(0, 240), "pynq_z2": range(1000, 1060), "ultra96": range(2000, 2060)}
+CHUNK = 10
+
+
+@cache
+def machine(name: str) -> RtlMachine:
+    return RtlMachine(preset(name))
+
+
+def check(name: str, seed: int, timing: MemoryTiming | None = None) -> None:
+    config = preset(name)
+    graph = random_layer(seed, multiplier_bits=config.multiplier_bits)
+    inputs = random_inputs(graph, seed)
+    expected = torch_reference(graph, inputs, multiplier_bits=config.multiplier_bits)
+    program = compile_graph(graph, config)
+    tensors = [inputs[tensor.name] for tensor in graph.inputs]
+    simulated = InstructionSimulator(config).run(program, tensors)
+    rtl = machine(name)
+    rtl.core.set_timing(timing or MemoryTiming.of_board(config))
+    executed = rtl.run(program, [tensor[0] for tensor in tensors])
+    for index, output in enumerate(graph.outputs):
+        where = f"{graph.name} (seed {seed}) on {name}, output {output}"
+        np.testing.assert_array_equal(simulated.outputs[index], expected[output],
+                                      err_msg=f"simulator differs from PyTorch: {where}")
+        np.testing.assert_array_equal(executed.outputs[index], expected[output][0],
+                                      err_msg=f"RTL differs from PyTorch: {where}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [(name, first) for name, seeds in SEEDS.items() for first in seeds[::CHUNK]],
+)
+def test_torch_simulator_and_rtl_give_the_same_integers(name: str, first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        check(name, seed)
+
+
+def test_a_few_random_layers_on_the_tiny_core() -> None:
+    for seed in range(5000, 5012):
+        check("tiny", seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_results_do_not_depend_on_the_memory(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    timing = MemoryTiming(
+        latency=int(rng.integers(1, 200)), bytes_per_cycle=float(rng.choice([0, 0.7, 3, 8])),
+        outstanding=int(rng.integers(1, 17)), interleave=bool(rng.integers(2)),
+        backpressure_seed=seed,
+    )
+    for layer in range(3):
+        check("tiny", 6000 + 3 * seed + layer, timing)
