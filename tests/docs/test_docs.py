@@ -72,3 +72,12 @@ def test_every_decision_is_in_the_contents(site):
     assert len(pages) >= 8
     for page in pages:
         assert f"{page.stem}.html" in contents
+
+
+@pytest.mark.parametrize("page", ["find_a_unit.md", "architecture.md", "testing.md"])
+def test_files_that_pages_name_by_hand_exist(page):
+    text = (ROOT / "docs" / page).read_text()
+    named = re.findall(r"`((?:hw|sw|sim|models|tests)/[\w./]+)`", text)
+    assert named or page == "architecture.md"
+    for path in named:
+        assert (ROOT / path).exists(), path
