@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Load, fields
 from pliant.spec.registers import SEGMENTS
-from pliant_hw.dma import RUN_BEATS_BITS, run_layout
+from pliant_hw.bursts import RUN_BEATS_BITS, run_layout
 from pliant_hw.layouts import INDEX_BITS
 
 REGION_ADDRESS_BITS = 20

@@ -10,7 +10,8 @@ import cocotb
 from cocotbext.axi import AxiBus, AxiRam
 
 from pliant.spec.registers import Fault
-from pliant_hw.dma import beat_layout, run_layout
+from pliant_hw.bursts import run_layout
+from pliant_hw.dma import beat_layout
 from pliant_sim.benches.bus_units import CONFIG
 from pliant_sim.benches.signals import Unit
 
