@@ -1,8 +1,9 @@
 """Puts loads, computations and stores into program order and gives them addresses.
 
 The load unit should run ahead of the others: after the compute instruction of a step come the loads
-of the next steps, as far as their data are stored and their places are free, then the rest of the
-step. A load is thus never in front of the compute instruction that it does not serve.
+of the next, as far as their data are stored and their places are free, then the rest of the step.
+Queues let the units run ahead further; loads that come earlier than that only delay more urgent
+ones, for they are executed in order.
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ from pliant.compiler.buffers import Arena, Ring, allocate_slot
 from pliant.compiler.steps import LoadTask, Step
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Instruction, Matrix, Target
-
-LOOKAHEAD_STEPS = 4
-"""Steps whose loads may come early."""
 
 
 @dataclass
@@ -44,7 +42,6 @@ class Scheduler:
     ) -> None:
         self.steps = steps
         self.arenas = arenas
-        self.hoisted_per_step = max(2, config.queue_depth // 2)
         self.rings = {Target.WEIGHT: Ring(config.weight_depth),
                       Target.PARAMETER: Ring(config.parameter_depth), Target.TABLE: Ring(256)}
         self.schedule = Schedule()
@@ -72,20 +69,15 @@ class Scheduler:
         return self.schedule
 
     def _hoist(self, index: int) -> None:
-        """Emit loads of the next steps, in order within each buffer."""
-        left = self.hoisted_per_step
+        """Emit the loads of the next step that can come early, in order within each buffer."""
+        if index + 1 == len(self.steps):
+            return
+        later = self.steps[index + 1]
         blocked: set[Target] = set()
-        for later in self.steps[index + 1:index + 1 + LOOKAHEAD_STEPS]:
-            for task in later.loads:
-                target = task.buffer.target
-                if task.done or target in blocked:
-                    continue
-                if not left:
-                    return
-                if task.ready() and self._place(task, index, later):
-                    left -= 1
-                else:
-                    blocked.add(target)
+        for task in later.loads:
+            target = task.buffer.target
+            if target not in blocked and not (task.ready() and self._place(task, index, later)):
+                blocked.add(target)
 
     def _place(self, task: LoadTask, index: int, step: Step) -> bool:
         """Emit the load of `step` while `index` runs; False if there is no room for it yet."""

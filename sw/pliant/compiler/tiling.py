@@ -1,4 +1,4 @@
-"""Cuts a layer into tiles that fit the buffers; of those that fit, the fastest by estimate.
+"""Cuts a layer into tiles that fit the buffers: the fastest by estimate, then the least traffic.
 
 Outputs are cut into input tiles (what is loaded at once), these into bands (rows that fit an
 accumulator bank), and output channels into tiles of ``cols``. Input channels are cut into chunks
@@ -7,6 +7,7 @@ when input tile or weights do not fit otherwise; the matrix unit then accumulate
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -45,7 +46,9 @@ class Tiling:
     input_slot_size: int
     output_slots: int
     output_slot_size: int
-    cycles: int
+    cycles: int = 0
+    traffic: int = 0
+    """Estimates: cycles, and bytes moved to and from DDR."""
 
     def arena(self, residual: bool) -> int:
         """Return the bank addresses that the layer takes in the feature buffer."""
@@ -54,7 +57,7 @@ class Tiling:
 
 
 def choose_tiling(geometry: Geometry) -> Tiling:
-    """Return the tiling with the fewest estimated cycles.
+    """Return the tiling with the fewest estimated cycles, of these with the least DDR traffic.
 
     Raises
     ------
@@ -64,11 +67,15 @@ def choose_tiling(geometry: Geometry) -> Tiling:
     _check_weights(geometry)
     best: Tiling | None = None
     for candidate in _candidates(geometry):
-        if best is None or candidate.cycles < best.cycles:
+        if best is None or _cost(candidate) < _cost(best):
             best = candidate
     if best is None:
         raise _does_not_fit(geometry)
     return best
+
+
+def _cost(tiling: Tiling) -> tuple[int, int]:
+    return tiling.cycles, tiling.traffic
 
 
 def _check_weights(geometry: Geometry) -> None:
@@ -198,12 +205,16 @@ def _tiling(
         tile_height=tile, band_height=band, tile_width=width, channel_groups=channel_groups,
         input_chunk=chunk, weight_chunk=weight_chunk, order=order, weights_resident=resident,
         input_slots=inputs, input_slot_size=input_size, output_slots=outputs,
-        output_slot_size=output_size, cycles=0)
-    return Tiling(**{**cut.__dict__, "cycles": _estimate(geometry, cut)})
+        output_slot_size=output_size)
+    cycles, traffic = _estimate(geometry, cut)
+    return dataclasses.replace(cut, cycles=cycles, traffic=traffic)
 
 
-def _estimate(geometry: Geometry, tiling: Tiling) -> int:
-    """Return the estimated cycles of a layer: the busiest unit plus what nothing overlaps."""
+def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
+    """Return estimates for a layer: cycles and bytes moved.
+
+    The cycles are those of the busiest unit plus what nothing overlaps at both ends.
+    """
     config = geometry.config
     rows, columns = geometry.rows, geometry.columns
     tiles = ceil_div(rows.outputs, tiling.tile_height) * ceil_div(columns.outputs,
@@ -253,4 +264,5 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> int:
     edge = (per_load / bands + weight_bytes + out_bytes) / bandwidth + post / steps
     if tiling.input_slots == 1 and input_loads > 1:
         matrix += input_loads * per_load / bandwidth  # nothing is loaded ahead
-    return int(max(memory, matrix if geometry.matrix else 0, post) + edge)
+    busiest = max(memory, matrix if geometry.matrix else 0, post)
+    return int(busiest + edge), int(moved)
