@@ -23,6 +23,7 @@ from pliant_sim.benches.simulate import payload, simulate
 
 TINY = dataclasses.replace(PRESETS["tiny"], feature_depth=64, weight_depth=256,
                            accumulator_depth=32)
+WIDE = dataclasses.replace(TINY, cols=16, axi_data_bytes=4)  # four beats are a row of weights
 ALL_BANKS = 0b1111
 
 
@@ -156,17 +157,19 @@ def random_instruction(config: AcceleratorConfig, random: np.random.Generator) -
     )
 
 
-@pytest.mark.parametrize("rival", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize("seed", range(2))
-def test_random_instructions_equal_numpy(rival: float, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "config", "rival"),
+                         [(0, TINY, 0.0), (1, TINY, 0.5), (2, TINY, 0.9), (3, WIDE, 0.5)])
+def test_random_instructions_equal_numpy(
+    seed: int, config: AcceleratorConfig, rival: float
+) -> None:
     print(f"{seed=}")
-    system = System(TINY, seed)
+    system = System(config, seed)
     everything = Matrix(kernel_height=1, out_height=4, out_width=8)  # entries get a value
     instructions = [dataclasses.replace(everything, accumulator_bank=bank) for bank in range(2)]
-    instructions += [random_instruction(TINY, system.random) for _ in range(25)]
+    instructions += [random_instruction(config, system.random) for _ in range(25)]
     _, result = system.run(instructions, rival)
     for instruction in instructions:
-        run_matrix(TINY, instruction, system.features, system.weights, system.expected)
+        run_matrix(config, instruction, system.features, system.weights, system.expected)
     np.testing.assert_array_equal(result, system.expected)
 
 
