@@ -81,3 +81,12 @@ def test_files_that_pages_name_by_hand_exist(page):
     assert named or page == "architecture.md"
     for path in named:
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quick_start.md", "docs/simulators.md",
+                                  "docs/compiler.md", "docs/configurations.md"])
+def test_python_examples_run(page):
+    examples = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    assert examples
+    for example in examples:
+        exec(compile(example, page, "exec"), {})
