@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.numerics import Rounding
+from pliant_hw.pipeline import clip, stages
 from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
 
 SHIFT_BITS = 6
@@ -24,31 +25,6 @@ def parameter_layout(config: AcceleratorConfig) -> data.StructLayout:
         "multiplier": unsigned(config.multiplier_bits),
         "shift": unsigned(SHIFT_BITS),
     })
-
-
-def delayed(
-    m: Module, value: Signal, cycles: int, name: str, *, reset_less: bool = False
-) -> Signal:
-    """Return `value` some cycles later."""
-    shape: Shape = value.shape()
-    for stage in range(cycles):
-        later = Signal(shape, name=f"{name}_{stage}", reset_less=reset_less)
-        m.d.sync += later.eq(value)
-        value = later
-    return value
-
-
-def stages(m: Module, valid: Value, latency: int) -> list[Value]:
-    """Return `valid` after 0, 1, ... `latency` cycles: the enables of a pipeline's stages.
-
-    A stage that only moves when a word is in it saves power, and simulators its evaluation.
-    """
-    taps = [valid]
-    for stage in range(latency):
-        later = Signal(name=f"valid_{stage}")
-        m.d.sync += later.eq(taps[-1])
-        taps.append(later)
-    return taps
 
 
 class RequantizerLane(wiring.Component):
@@ -115,13 +91,6 @@ class RequantizerLane(wiring.Component):
         return m
 
 
-def clip(m: Module, value: object, low: object, high: object, result: Signal) -> None:
-    """Register `value` clamped to [low, high] in `result`."""
-    wide = Signal(signed(12), name="unclipped")
-    m.d.comb += wide.eq(value)
-    m.d.sync += result.eq(Mux(wide < low, low, Mux(wide > high, high, wide)))
-
-
 class Requantizer(wiring.Component):
     """Scales int32 values to int8, one word a cycle, latency REQUANTIZER_LATENCY (7).
 
@@ -181,83 +150,3 @@ class Requantizer(wiring.Component):
                 self.results[index].eq(lane.result),
             ]
         return m
-
-
-class ResidualAdder(wiring.Component):
-    """Adds a residual word to a requantized one, one word a cycle, latency ADDER_LATENCY (5).
-
-    Implements :func:`pliant.spec.numerics.add`. With `enable` low a word passes unchanged, with the
-    same latency. The control inputs hold still while a word is inside.
-
-    Members
-    -------
-    valid : In, words, residuals : In   lanes x int8
-    enable, multiplier, residual_multiplier, offset, shift, rounding, zero_point, clip_min,
-    clip_max : In
-    out_valid : Out, results : Out   lanes x int8
-    """
-
-    words: Any
-    residuals: Any
-    results: Any
-    valid: Signal
-    enable: Signal
-    multiplier: Signal
-    residual_multiplier: Signal
-    offset: Signal
-    shift: Signal
-    rounding: Signal
-    zero_point: Signal
-    clip_min: Signal
-    clip_max: Signal
-    out_valid: Signal
-
-    def __init__(self, *, config: AcceleratorConfig) -> None:
-        self._config = config
-        word = data.ArrayLayout(signed(8), config.lanes)
-        super().__init__({
-            "valid": In(1),
-            "words": In(word),
-            "residuals": In(word),
-            "enable": In(1),
-            "multiplier": In(signed(9)),
-            "residual_multiplier": In(signed(9)),
-            "offset": In(signed(20)),
-            "shift": In(5),
-            "rounding": In(Rounding),
-            "zero_point": In(signed(8)),
-            "clip_min": In(signed(8)),
-            "clip_max": In(signed(8)),
-            "out_valid": Out(1),
-            "results": Out(word),
-        })
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        enable = stages(m, self.valid, ADDER_LATENCY)
-        m.d.comb += self.out_valid.eq(enable[-1])
-        adding = [stage & self.enable for stage in enable]
-        for index in range(self._config.lanes):
-            m.submodules[f"shifter_{index}"] = shifter = RoundingShifter(width=21, shift_bits=5)
-            products = [Signal(signed(17), name=f"product_{index}_{side}", reset_less=True)
-                        for side in range(2)]
-            total = Signal(signed(21), name=f"total_{index}", reset_less=True)
-            summed = Signal(signed(8), name=f"sum_{index}", reset_less=True)
-            with m.If(adding[0]):
-                m.d.sync += [
-                    products[0].eq(self.words[index] * self.multiplier),
-                    products[1].eq(self.residuals[index] * self.residual_multiplier),
-                ]
-            with m.If(adding[1]):
-                m.d.sync += total.eq(products[0] + products[1] + self.offset)
-            m.d.comb += [shifter.value.eq(total), shifter.shift.eq(self.shift),
-                         shifter.rounding.eq(self.rounding), shifter.enable.eq(Cat(adding[2:4]))]
-            with m.If(adding[4]):
-                clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, summed)
-            unchanged = delayed(m, self.words[index], ADDER_LATENCY, f"word_{index}",
-                                reset_less=True)
-            m.d.comb += self.results[index].eq(Mux(self.enable, summed, unchanged))
-        return m
-
-
-ADDER_LATENCY = 2 + ROUNDING_LATENCY + 1

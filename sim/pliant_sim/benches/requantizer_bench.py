@@ -19,7 +19,8 @@ from pliant.spec.numerics import (
     add,
     requantize,
 )
-from pliant_hw.requantizer import ADDER_LATENCY, REQUANTIZER_LATENCY, parameter_layout
+from pliant_hw.requantizer import REQUANTIZER_LATENCY, parameter_layout
+from pliant_hw.residual import ADDER_LATENCY
 from pliant_sim.benches.signals import Unit, generator, pack, unpack
 from pliant_sim.benches.units import CONFIG, MULTIPLIER_BITS
 

@@ -16,7 +16,8 @@ from pliant.spec.config import PRESETS
 from pliant_hw.accumulators import Accumulators
 from pliant_hw.array import MatrixArray
 from pliant_hw.feature_buffer import FeatureBuffer
-from pliant_hw.requantizer import Requantizer, ResidualAdder
+from pliant_hw.requantizer import Requantizer
+from pliant_hw.residual import ResidualAdder
 from pliant_hw.verilog import component_to_verilog, flat_ports
 from pliant_hw.walker import Walker
 

@@ -1,0 +1,37 @@
+"""Pieces of fixed-latency pipelines: delays, stage enables, clamping."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Shape, Signal, Value, signed
+
+
+def delayed(
+    m: Module, value: Signal, cycles: int, name: str, *, reset_less: bool = False
+) -> Signal:
+    """Return `value` some cycles later."""
+    shape: Shape = value.shape()
+    for stage in range(cycles):
+        later = Signal(shape, name=f"{name}_{stage}", reset_less=reset_less)
+        m.d.sync += later.eq(value)
+        value = later
+    return value
+
+
+def stages(m: Module, valid: Value, latency: int) -> list[Value]:
+    """Return `valid` after 0, 1, ... `latency` cycles: the enables of a pipeline's stages.
+
+    A stage that only moves when a word is in it saves power, and simulators its evaluation.
+    """
+    taps = [valid]
+    for stage in range(latency):
+        later = Signal(name=f"valid_{stage}")
+        m.d.sync += later.eq(taps[-1])
+        taps.append(later)
+    return taps
+
+
+def clip(m: Module, value: object, low: object, high: object, result: Signal) -> None:
+    """Register `value` clamped to [low, high] in `result`."""
+    wide = Signal(signed(12), name="unclipped")
+    m.d.comb += wide.eq(value)
+    m.d.sync += result.eq(Mux(wide < low, low, Mux(wide > high, high, wide)))

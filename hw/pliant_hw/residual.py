@@ -1,0 +1,172 @@
+"""The residual path of the post-processor: words fetched ahead, then added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
+from pliant.spec.isa import Post
+from pliant.spec.numerics import Rounding
+from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
+from pliant_hw.pipeline import clip, delayed, stages
+from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
+from pliant_hw.walker import Walker, connect_rectangle
+
+ADDER_LATENCY = 2 + ROUNDING_LATENCY + 1
+"""Products; their sum; shift; clip."""
+
+RESIDUAL_WORDS = 16
+"""Residual words fetched ahead."""
+
+
+class ResidualReader(wiring.Component):
+    """Fetches residual words ahead of their use.
+
+    Members
+    -------
+    start : In   pulse with a new `instruction`, which then holds still
+    instruction : In   decoded Post
+    feature : Out(FeatureReadPort)
+    available : Out   a word that nobody has claimed is there
+    claim : In   a value that will use one is issued
+    take : In   the oldest word is used now, `word` : Out
+    """
+
+    instruction: Any
+    feature: Any
+    start: Signal
+    available: Signal
+    claim: Signal
+    take: Signal
+    word: Signal
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__({
+            "start": In(1),
+            "instruction": In(instruction_layout(Post)),
+            "feature": Out(FeatureReadPort(config)),
+            "available": Out(1),
+            "claim": In(1),
+            "take": In(1),
+            "word": Out(8 * config.lanes),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        instruction = self.instruction
+        m.submodules.walker = walker = Walker(config=self._config)
+        m.submodules.words = words = SyncFIFOBuffered(
+            width=8 * self._config.lanes, depth=RESIDUAL_WORDS)
+        connect_rectangle(
+            m, walker, valid=self.start & instruction.add_enable, base=instruction.residual,
+            group_stride=instruction.residual_group_stride,
+            row_stride=instruction.residual_row_stride,
+            y=instruction.residual_y, x=instruction.residual_x, groups=instruction.groups,
+            height=instruction.out_height, width=instruction.out_width,
+        )
+        position = walker.position.payload
+        reserved = Signal(range(RESIDUAL_WORDS + 1))
+        unclaimed = Signal(range(RESIDUAL_WORDS + 1))
+        request = Signal()
+        m.d.comb += [
+            self.feature.valid.eq(walker.position.valid & (reserved != RESIDUAL_WORDS)),
+            self.feature.mask.eq(1 << position.bank),
+            request.eq(self.feature.valid & self.feature.ready),
+            walker.position.ready.eq(request),
+            self.available.eq(unclaimed != 0),
+            words.r_en.eq(self.take),
+            self.word.eq(words.r_data),
+        ]
+        m.d.comb += [self.feature.address[bank].eq(position.address)
+                     for bank in range(FEATURE_BANKS)]
+        arrived = delayed(m, request, FEATURE_READ_LATENCY, "arrived")
+        bank = delayed(m, position.bank, FEATURE_READ_LATENCY, "bank")
+        m.d.comb += [words.w_en.eq(arrived), words.w_data.eq(self.feature.data[bank])]
+        m.d.sync += [
+            reserved.eq(reserved + request - self.take),
+            unclaimed.eq(unclaimed + arrived - self.claim),
+        ]
+        return m
+
+
+class ResidualAdder(wiring.Component):
+    """Adds a residual word to a requantized one, one word a cycle, latency ADDER_LATENCY (5).
+
+    Implements :func:`pliant.spec.numerics.add`. With `enable` low a word passes unchanged, with the
+    same latency. The control inputs hold still while a word is inside.
+
+    Members
+    -------
+    valid : In, words, residuals : In   lanes x int8
+    enable, multiplier, residual_multiplier, offset, shift, rounding, zero_point, clip_min,
+    clip_max : In
+    out_valid : Out, results : Out   lanes x int8
+    """
+
+    words: Any
+    residuals: Any
+    results: Any
+    valid: Signal
+    enable: Signal
+    multiplier: Signal
+    residual_multiplier: Signal
+    offset: Signal
+    shift: Signal
+    rounding: Signal
+    zero_point: Signal
+    clip_min: Signal
+    clip_max: Signal
+    out_valid: Signal
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        word = data.ArrayLayout(signed(8), config.lanes)
+        super().__init__({
+            "valid": In(1),
+            "words": In(word),
+            "residuals": In(word),
+            "enable": In(1),
+            "multiplier": In(signed(9)),
+            "residual_multiplier": In(signed(9)),
+            "offset": In(signed(20)),
+            "shift": In(5),
+            "rounding": In(Rounding),
+            "zero_point": In(signed(8)),
+            "clip_min": In(signed(8)),
+            "clip_max": In(signed(8)),
+            "out_valid": Out(1),
+            "results": Out(word),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        enable = stages(m, self.valid, ADDER_LATENCY)
+        m.d.comb += self.out_valid.eq(enable[-1])
+        adding = [stage & self.enable for stage in enable]
+        for index in range(self._config.lanes):
+            m.submodules[f"shifter_{index}"] = shifter = RoundingShifter(width=21, shift_bits=5)
+            products = [Signal(signed(17), name=f"product_{index}_{side}", reset_less=True)
+                        for side in range(2)]
+            total = Signal(signed(21), name=f"total_{index}", reset_less=True)
+            summed = Signal(signed(8), name=f"sum_{index}", reset_less=True)
+            with m.If(adding[0]):
+                m.d.sync += [
+                    products[0].eq(self.words[index] * self.multiplier),
+                    products[1].eq(self.residuals[index] * self.residual_multiplier),
+                ]
+            with m.If(adding[1]):
+                m.d.sync += total.eq(products[0] + products[1] + self.offset)
+            m.d.comb += [shifter.value.eq(total), shifter.shift.eq(self.shift),
+                         shifter.rounding.eq(self.rounding), shifter.enable.eq(Cat(adding[2:4]))]
+            with m.If(adding[4]):
+                clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, summed)
+            unchanged = delayed(m, self.words[index], ADDER_LATENCY, f"word_{index}",
+                                reset_less=True)
+            m.d.comb += self.results[index].eq(Mux(self.enable, summed, unchanged))
+        return m
