@@ -12,11 +12,12 @@ import pytest
 
 from pliant.compiler import compile_graph, optimize
 from pliant.compiler.buffers import Arena, Buffer, Ring, Slot, allocate_slot
+from pliant.compiler.emission import LayerSteps
 from pliant.compiler.geometry import Axis, Geometry, halvings
 from pliant.compiler.memory_plan import Constants, place_tensors
 from pliant.compiler.operation import operations
 from pliant.compiler.reference import evaluate
-from pliant.compiler.steps import LayerSteps, Step
+from pliant.compiler.step import Step
 from pliant.compiler.tiling import choose_tiling
 from pliant.spec.config import AcceleratorConfig, preset
 from pliant.spec.isa import Target

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pliant.compiler.buffers import Arena
+from pliant.compiler.emission import LayerSteps
 from pliant.compiler.fuse import fuse_add, fuse_clip, fuse_lookup
 from pliant.compiler.geometry import Geometry
 from pliant.compiler.graph import Graph
@@ -12,7 +13,7 @@ from pliant.compiler.lower import lower
 from pliant.compiler.memory_plan import Constants, DdrTensor, place_tensors
 from pliant.compiler.operation import operations
 from pliant.compiler.schedule import Schedule, Scheduler
-from pliant.compiler.steps import LayerSteps, Step
+from pliant.compiler.step import Step
 from pliant.compiler.tiling import choose_tiling
 from pliant.compiler.tokens import place_tokens
 from pliant.compiler.validate import validate_graph, validate_operation

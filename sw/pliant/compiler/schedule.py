@@ -12,7 +12,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from pliant.compiler.buffers import Arena, Ring, allocate_slot
-from pliant.compiler.steps import LoadTask, Step
+from pliant.compiler.step import LoadTask, Step
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Instruction, Matrix, Target
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from pliant.compiler.buffers import Arena, Buffer, Slot
 from pliant.compiler.geometry import Geometry, Span
 from pliant.compiler.memory_plan import Constants, DdrTensor, Rectangle
 from pliant.compiler.operation import Reduction
+from pliant.compiler.step import LoadTask, Step
 from pliant.compiler.tiling import Tiling
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Load, Matrix, Post, Source, Store, Target
@@ -23,46 +24,6 @@ from pliant.spec.memory import (
     round_up,
 )
 from pliant.spec.program import Segment
-
-
-@dataclass(eq=False)
-class LoadTask:
-    """A Load with `destination` relative to its buffer, and the tensor words that it reads."""
-
-    buffer: Buffer
-    load: Load
-    tensor: DdrTensor | None = None
-    part: Rectangle | None = None
-    done: bool = False
-
-    def ready(self) -> bool:
-        """Whether all that it reads is stored by instructions already emitted."""
-        return self.tensor is None or bool(self.tensor.words(self._part()).all())
-
-    def _part(self) -> Rectangle:
-        assert self.part is not None
-        return self.part
-
-
-@dataclass(eq=False)
-class Step:
-    """One Matrix, or one Post that reduces windows; the last of a tile also has Post and Store.
-
-    Addresses within the instructions are relative to the buffers beside them.
-    """
-
-    layer: int
-    loads: list[LoadTask] = field(default_factory=list)
-    input: Buffer | None = None
-    matrix: Matrix | None = None
-    weights: Buffer | None = None
-    post: Post | None = None
-    parameters: Buffer | None = None
-    residual: Buffer | None = None
-    output: Buffer | None = None
-    store: Store | None = None
-    result: DdrTensor | None = None
-    stored: Rectangle | None = None
 
 
 @dataclass(frozen=True)
