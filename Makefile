@@ -1,6 +1,6 @@
 # Everything runs in .venv, which the first target makes from pinned versions (pyproject.toml).
 #   make demo PYTHON=python3.12     another Python, 3.11 or newer
-#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu     the smaller PyTorch without CUDA
+#   make demo TORCH_INDEX=URL     an extra index with a CPU build of PyTorch (smaller)
 
 PYTHON ?= python3
 TORCH_INDEX ?=
