@@ -84,6 +84,22 @@ class Convolution(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class DepthwiseConvolution(Node):
+    """2-D convolution of every channel with a kernel of its own.
+
+    As Convolution, but `weight` is int8 (channels, kernel height, kernel width) and the sum runs
+    over the window alone.
+    """
+
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    requantization: Requantization
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: Padding = Padding()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Add(Node):
     """Weighted sum of two tensors of one shape.
 
