@@ -68,6 +68,8 @@ class AcceleratorConfig:
         Words (``rows`` bytes) in each of the four parity banks of the feature buffer.
     weight_depth : int
         Words (``cols`` bytes) of the weight buffer.
+    tap_depth : int
+        Words (four taps of ``rows`` lanes) of the buffer of depthwise weights.
     parameter_depth : int
         Per-channel records (bias, multiplier, shift) of the parameter buffer.
     accumulator_depth : int
@@ -89,6 +91,7 @@ class AcceleratorConfig:
     axi_outstanding: int = 16
     feature_depth: int
     weight_depth: int
+    tap_depth: int
     parameter_depth: int
     accumulator_depth: int
     multiplier_bits: int = 16
@@ -112,6 +115,7 @@ class AcceleratorConfig:
         self._require_power_of_two("axi_outstanding", 1, 64)
         self._require_power_of_two("feature_depth", 16, 1 << 16)
         self._require_power_of_two("weight_depth", 2 * self.rows, 1 << 16)
+        self._require_power_of_two("tap_depth", 16, 1 << 16)
         self._require_power_of_two("parameter_depth", 2 * self.cols, 1 << 12)
         self._require_power_of_two("accumulator_depth", 16, 1 << 12)
         self._require("multiplier_bits", self.multiplier_bits in (8, 16, 31),
@@ -179,22 +183,26 @@ PRESETS: dict[str, AcceleratorConfig] = {
     for config in (
         AcceleratorConfig(
             name="tiny", rows=4, cols=8, axi_data_bytes=8, axi_burst_beats=16, axi_outstanding=4,
-            feature_depth=512, weight_depth=1024, parameter_depth=64, accumulator_depth=64,
+            feature_depth=512, weight_depth=1024, tap_depth=64, parameter_depth=64,
+            accumulator_depth=64,
             multiplier_bits=31, queue_depth=4,
         ),
         AcceleratorConfig(
             name="pynq_z2", rows=16, cols=16, axi_data_bytes=16,
-            feature_depth=4096, weight_depth=8192, parameter_depth=1024, accumulator_depth=512,
+            feature_depth=4096, weight_depth=8192, tap_depth=512, parameter_depth=1024,
+            accumulator_depth=512,
             board=Board(clock_mhz=125, ddr_bytes_per_cycle=12),
         ),
         AcceleratorConfig(
             name="ultra96", rows=16, cols=32, axi_data_bytes=32,
-            feature_depth=8192, weight_depth=4096, parameter_depth=1024, accumulator_depth=512,
+            feature_depth=8192, weight_depth=4096, tap_depth=512, parameter_depth=1024,
+            accumulator_depth=512,
             board=Board(clock_mhz=250, ddr_bytes_per_cycle=24),
         ),
         AcceleratorConfig(
             name="kv260", rows=32, cols=64, axi_data_bytes=64,
-            feature_depth=8192, weight_depth=8192, parameter_depth=1024, accumulator_depth=512,
+            feature_depth=8192, weight_depth=8192, tap_depth=512, parameter_depth=1024,
+            accumulator_depth=512,
             board=Board(clock_mhz=250, ddr_bytes_per_cycle=56),
         ),
     )

@@ -49,6 +49,7 @@ class Target(enum.IntEnum):
     WEIGHT = 1
     PARAMETER = 2
     TABLE = 3
+    TAPS = 4
 
 
 class Source(enum.IntEnum):
@@ -59,6 +60,8 @@ class Source(enum.IntEnum):
     """Maximum over a window of the feature buffer."""
     SUM = 2
     """Sum over a window of the feature buffer."""
+    DEPTHWISE = 3
+    """Sum of taps times weights over a window of the feature buffer."""
 
 
 def bits(
@@ -159,8 +162,8 @@ class Load(Instruction):
     """Reads DDR into a buffer.
 
     DDR side: `blocks` times `runs` runs of `run_beats` contiguous beats; run r of block b starts at
-    ``base[segment] + offset + b*block_stride + r*run_stride``. Buffer side, for WEIGHT, PARAMETER
-    and TABLE: consecutive beats from `destination`. For FEATURE: lane group g, row y, column x of a
+    ``base[segment] + offset + b*block_stride + r*run_stride``. Buffer side, for WEIGHT, PARAMETER,
+    TABLE and TAPS: consecutive beats from `destination`. For FEATURE: lane group g, row y, column x of a
     region at `destination` (see :mod:`pliant.spec.memory`), for g < `groups`, y < `rows`,
     x < `row_beats * words_per_beat`, x fastest. Both sides must have the same number of beats.
     """
@@ -169,7 +172,7 @@ class Load(Instruction):
     unit: ClassVar[Unit | None] = Unit.LOAD
     summary: ClassVar[str] = "DDR to buffer"
 
-    target: int = bits(2, "buffer that is written", values=Target)
+    target: int = bits(3, "buffer that is written", values=Target)
     segment: int = bits(2, "base register that `offset` is added to")
     offset: int = bits(32, "bytes; a multiple of axi_data_bytes")
     run_beats: int = bits(20, "beats in a contiguous run", minimum=1, default=1)
@@ -177,8 +180,8 @@ class Load(Instruction):
     run_stride: int = bits(28, "bytes from run to run; a multiple of axi_data_bytes")
     blocks: int = bits(12, "blocks", minimum=1, default=1)
     block_stride: int = bits(32, "bytes from block to block; a multiple of axi_data_bytes")
-    destination: int = bits(16, "first address: bank address (FEATURE), word (WEIGHT), "
-                                "record (PARAMETER) or 0 (TABLE)")
+    destination: int = bits(16, "first address: bank address (FEATURE), word (WEIGHT, "
+                                "TAPS), record (PARAMETER) or 0 (TABLE)")
     row_beats: int = bits(11, "FEATURE: beats in a row", minimum=1, default=1)
     rows: int = bits(11, "FEATURE: rows", minimum=1, default=1)
     groups: int = bits(12, "FEATURE: lane groups", minimum=1, default=1)
@@ -260,7 +263,8 @@ class Post(Instruction):
     of lane l is, by `source`: ACCUMULATOR, column ``g*lanes + l`` of entry ``accumulator_base +
     y*out_width + x`` of the bank; MAXIMUM or SUM, taken over ky < `kernel_height`,
     kx < `kernel_width` of the words of group g at the positions that Matrix defines, `pad_value`
-    outside the region. Then, with the parameter record of channel ``g*lanes + l`` modulo ``cols``:
+    outside the region; DEPTHWISE, the same sum with each tap multiplied by its weight (tap words
+    from `taps` on, see :func:`pliant.spec.memory.pack_taps`). Then, with the parameter record of channel ``g*lanes + l`` modulo ``cols``:
     requantize (bias added first), clip to `clip_min`..`clip_max`; if `add_enable`, add the residual
     word of group g at ``(residual_y + y, residual_x + x)`` as :func:`pliant.spec.numerics.add`
     does; if `table_enable`, replace v by ``table[v & 255]``. Written to group g at
@@ -275,7 +279,7 @@ class Post(Instruction):
     accumulator_bank: int = bits(1, "ACCUMULATOR: bank that is read")
     accumulator_base: int = bits(12, "ACCUMULATOR: entry of pixel (0, 0)",
                                  depth="accumulator_depth")
-    window: int = bits(16, "MAXIMUM, SUM: bank address of the input region", depth="feature_depth")
+    window: int = bits(16, "windows: bank address of the input region", depth="feature_depth")
     window_group_stride: int = bits(16, "bank addresses from a lane group to the next")
     window_row_stride: int = bits(12, "bank addresses from a row pair to the next")
     height: int = bits(11, "rows of the input region", minimum=1, default=1)
@@ -289,6 +293,7 @@ class Post(Instruction):
     dilation_y: int = bits(4, "rows between window rows", minimum=1, default=1)
     dilation_x: int = bits(4, "columns between window columns", minimum=1, default=1)
     pad_value: int = bits(8, "value outside the region", signed=True)
+    taps: int = bits(16, "DEPTHWISE: first tap word", depth="tap_depth")
     groups: int = bits(12, "lane groups; with ACCUMULATOR at most cols / lanes",
                        minimum=1, default=1)
     out_height: int = bits(11, "rows of the output", minimum=1, default=1)

@@ -13,6 +13,8 @@ Weights (DDR and buffer): for each tile of ``cols`` output channels and each pas
 kernel row, kernel column; group slowest) ``rows`` words of ``cols`` int8: word r, byte c is the
 weight of input channel ``g*rows + r`` for output channel ``tile*cols + c``; 0 beyond either end.
 
+Taps (weights of a depthwise convolution): see :func:`pack_taps`.
+
 Parameters: one record per output channel, little-endian. Up to 16 multiplier bits, 8 bytes: int32
 bias, uint16 multiplier, uint8 shift, 0. With 31, 16 bytes: int32 bias, uint32 multiplier, uint8
 shift, 7 zeros.
@@ -94,6 +96,35 @@ def pack_weights(config: AcceleratorConfig, weights: NDArray[np.int8]) -> NDArra
     padded[:out, :inner] = weights
     split = padded.reshape(tiles, config.cols, groups, config.rows, height, width)
     return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 3, 1))
+
+
+def patch_taps(dilation: int) -> int:
+    """Return how many taps of one axis are read side by side.
+
+    Two that lie in banks of different parity, one where dilation puts all taps in one parity.
+    """
+    return 1 + dilation % 2
+
+
+def pack_taps(
+    config: AcceleratorConfig, weights: NDArray[np.int8], dilation: tuple[int, int]
+) -> NDArray[np.int8]:
+    """Lay out depthwise weights, int8 (channels, kernel height, kernel width), as tap words.
+
+    A window is read in patches of up to two by two taps (:func:`patch_taps` each way), row by row.
+    Returns an array (group, patch row, patch column, 2, 2, lanes): a word holds the taps (0, 0),
+    (0, 1), (1, 0), (1, 1) of a patch, 0 for those outside kernel or patch.
+    """
+    channels, height, width = weights.shape
+    high, wide = patch_taps(dilation[0]), patch_taps(dilation[1])
+    groups = ceil_div(channels, config.lanes)
+    rows, columns = ceil_div(height, high), ceil_div(width, wide)
+    padded = np.zeros((groups * config.lanes, rows * high, columns * wide), np.int8)
+    padded[:channels, :height, :width] = weights
+    split = padded.reshape(groups, config.lanes, rows, high, columns, wide)
+    words = np.zeros((groups, rows, columns, 2, 2, config.lanes), np.int8)
+    words[:, :, :, :high, :wide] = split.transpose(0, 2, 4, 3, 5, 1)
+    return words
 
 
 def pack_parameters(
