@@ -8,7 +8,7 @@ from amaranth import Cat, Const, Module, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from pliant.spec.config import AcceleratorConfig
+from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Unit
 from pliant.spec.registers import COUNTERS, SEGMENTS
 from pliant_hw.accumulators import Accumulators
@@ -98,9 +98,10 @@ class Engine(wiring.Component):
         post = PostProcessor(config=config)
         store = StoreUnit(config=config)
         arbiter = ReadArbiter(config=config)
+        windows = [f"window_{bank}" for bank in range(FEATURE_BANKS)]
         features: Any = FeatureBuffer(  # members by client
             config=config,
-            readers=("sampler", "window", "residual", "store"),
+            readers=("sampler", *windows, "residual", "store"),
             writers=("post", "load"),
         )
         weights = BeatMemory(config=config, word_bytes=config.cols, depth=config.weight_depth)
@@ -137,14 +138,16 @@ class Engine(wiring.Component):
         ]
 
         # Buffers.
-        for reader, port in (("sampler", matrix.feature), ("window", post.window),
-                             ("residual", post.residual), ("store", store.feature)):
-            wiring.connect(m, port, getattr(features, f"read_{reader}"))
+        readers = {"sampler": matrix.feature, "residual": post.residual, "store": store.feature}
+        readers |= {name: getattr(post, name) for name in windows}
+        for name, port in readers.items():
+            wiring.connect(m, port, getattr(features, f"read_{name}"))
         wiring.connect(m, post.output, features.write_post)
         wiring.connect(m, load.feature, features.write_load)
         wiring.connect(m, load.weights, weights.write)
         wiring.connect(m, load.parameters, post.parameters)
         wiring.connect(m, load.table, post.table)
+        wiring.connect(m, load.taps, post.taps)
         m.d.comb += [
             weights.read_enable.eq(matrix.weight_enable),
             weights.address.eq(matrix.weight_address),

@@ -21,6 +21,7 @@ from pliant_hw.layouts import (
     feature_address_bits,
     instruction_layout,
 )
+from pliant_hw.patches import PATCH_TAPS
 from pliant_hw.streams import StreamQueue
 from pliant_hw.transfer import (
     MEMORY_SIDE,
@@ -53,6 +54,12 @@ def table_beat_bits(config: AcceleratorConfig) -> int:
     return (TABLE_BYTES // config.axi_data_bytes - 1).bit_length()
 
 
+def tap_beat_bits(config: AcceleratorConfig) -> int:
+    """Return the address width of the tap buffer in beats."""
+    size = config.tap_depth * PATCH_TAPS * config.lanes
+    return (size // config.axi_data_bytes - 1).bit_length()
+
+
 class LoadUnit(wiring.Component):
     """Requests the data of coming instructions while it places those of the oldest.
 
@@ -74,7 +81,7 @@ class LoadUnit(wiring.Component):
     window_base, window_limit : In(64)   bytes
     axi : Out(AxiReadSignature)   with id LOAD_ID
     feature : Out(FeatureWritePort)
-    weights, parameters, table : Out(BeatWritePort)
+    weights, parameters, table, taps : Out(BeatWritePort)
     halt : In(1)   issue nothing, discard what arrives
     idle : Out(1)   nothing outstanding on the bus
     fault : Out(FaultReport)   stays until reset
@@ -91,6 +98,7 @@ class LoadUnit(wiring.Component):
     weights: Any
     parameters: Any
     table: Any
+    taps: Any
     halt: Signal
     idle: Signal
     fault: Any
@@ -112,6 +120,7 @@ class LoadUnit(wiring.Component):
             "weights": Out(BeatWritePort(config, weight_beat_bits(config))),
             "parameters": Out(BeatWritePort(config, parameter_beat_bits(config))),
             "table": Out(BeatWritePort(config, table_beat_bits(config))),
+            "taps": Out(BeatWritePort(config, tap_beat_bits(config))),
             "halt": In(1),
             "idle": Out(1),
             "fault": Out(FaultReport(config)),
@@ -195,6 +204,9 @@ class LoadUnit(wiring.Component):
                     ]
             with m.Case(Target.TABLE):
                 m.d.comb += misaligned.eq(destination.any())
+            with m.Case(Target.TAPS):
+                beats = PATCH_TAPS * config.lanes // config.axi_data_bytes
+                m.d.comb += start.eq(destination * beats)
         return start, misaligned
 
     def _place(self, m: Module, reader: DmaReader, walker: RegionWalker) -> None:
@@ -207,6 +219,7 @@ class LoadUnit(wiring.Component):
             Target.WEIGHT: weight_beat_bits(config),
             Target.PARAMETER: parameter_beat_bits(config),
             Target.TABLE: table_beat_bits(config),
+            Target.TAPS: tap_beat_bits(config),
         }
         outside = Signal()
         with m.Switch(place.target):
@@ -253,7 +266,7 @@ class LoadUnit(wiring.Component):
                 self.feature.data[bank].eq(word[column * lanes:(column + 1) * lanes]),
             ]
         for kind, port in ((Target.WEIGHT, self.weights), (Target.PARAMETER, self.parameters),
-                           (Target.TABLE, self.table)):
+                           (Target.TABLE, self.table), (Target.TAPS, self.taps)):
             m.d.comb += [
                 port.valid.eq(self._writing & (target == kind)),
                 port.address.eq(address),

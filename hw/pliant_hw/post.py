@@ -25,33 +25,33 @@ from pliant_hw.value_source import ValueSource
 from pliant_hw.walker import Walker, connect_rectangle
 
 OUTPUT_WORDS = 32
-"""Finished words that may wait for the feature buffer; more than the pipeline holds (19)."""
+"""Finished words that may wait for the feature buffer; more than the pipeline holds (20)."""
 
 
 class PostProcessor(wiring.Component):
     """Executes Post instructions, one after the other, one word a cycle.
 
     An instruction takes about ``words + cols*parameter_bytes/word + 30`` cycles, where words is
-    groups*out_height*out_width (times the window's size for windows), plus bank conflicts, plus 256
-    when the table has changed.
+    groups*out_height*out_width (times the patches of a window), plus bank conflicts, plus 256 when
+    the table has changed.
 
     Members
     -------
     instruction : In(stream)   decoded Post; its tokens have been consumed
     done : Out   pulse: all words of the instruction are in the feature buffer
-    window, residual : Out(FeatureReadPort)
+    window_<bank>, residual : Out(FeatureReadPort)
     output : Out(FeatureWritePort)
-    parameters, table : In(BeatWritePort)   from the load unit
+    parameters, table, taps : In(BeatWritePort)   from the load unit
     read_valid, read_bank, read_entry, read_group : Out, read_values : In   see Accumulators
     busy, active, wait_bank : Out   for the counters
     """
 
     instruction: Any
-    window: Any
     residual: Any
     output: Any
     parameters: Any
     table: Any
+    taps: Any
     read_values: Any
     done: Signal
     read_valid: Signal
@@ -66,14 +66,16 @@ class PostProcessor(wiring.Component):
         self._config = config
         self._parameters = ParameterUnit(config=config)
         self._table = LookupTable(config=config)
+        self._source = ValueSource(config=config)
         super().__init__({
             "instruction": In(stream.Signature(instruction_layout(Post))),
             "done": Out(1),
-            "window": Out(FeatureReadPort(config)),
+            **{f"window_{bank}": Out(FeatureReadPort(config)) for bank in range(FEATURE_BANKS)},
             "residual": Out(FeatureReadPort(config)),
             "output": Out(FeatureWritePort(config)),
             "parameters": In(BeatWritePort(config, self._parameters.beat_address_bits)),
             "table": In(BeatWritePort(config, self._table.beat_address_bits)),
+            "taps": In(BeatWritePort(config, self._source.tap_beat_bits)),
             "read_valid": Out(1),
             "read_bank": Out(1),
             "read_entry": Out(range(config.accumulator_depth)),
@@ -89,7 +91,7 @@ class PostProcessor(wiring.Component):
         config = self._config
         m.submodules.parameters = parameters = self._parameters
         m.submodules.table = table = self._table
-        m.submodules.source = source = ValueSource(config=config)
+        m.submodules.source = source = self._source
         m.submodules.residuals = residuals = ResidualReader(config=config)
         m.submodules.requantizer = requantizer = Requantizer(config=config)
         m.submodules.adder = adder = ResidualAdder(config=config)
@@ -98,7 +100,10 @@ class PostProcessor(wiring.Component):
         m.submodules.walker = walker = Walker(config=config)
         wiring.connect(m, wiring.flipped(self.parameters), parameters.write)
         wiring.connect(m, wiring.flipped(self.table), table.write)
-        wiring.connect(m, source.feature, wiring.flipped(self.window))
+        wiring.connect(m, wiring.flipped(self.taps), source.taps)
+        for bank in range(FEATURE_BANKS):
+            wiring.connect(m, getattr(source, f"feature_{bank}"),
+                           wiring.flipped(getattr(self, f"window_{bank}")))
         wiring.connect(m, residuals.feature, wiring.flipped(self.residual))
 
         # One instruction at a time: fetch what it needs, then run.

@@ -4,37 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal, signed, unsigned
+from amaranth import Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Post, Source
+from pliant.spec.numerics import INT8_MIN
 from pliant_hw.accumulators import ACCUMULATOR_READ_LATENCY
-from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
-from pliant_hw.pipeline import delayed
-from pliant_hw.walker import Walker
+from pliant_hw.beat_memory import BeatMemory
+from pliant_hw.layouts import BeatWritePort, FeatureReadPort, instruction_layout
+from pliant_hw.patches import PATCH_TAPS, PatchReader, PatchWalker
+from pliant_hw.pipeline import delayed, stages
 
 
 class ValueSource(wiring.Component):
     """Produces the 32-bit values of a Post instruction, from accumulators or from windows.
 
-    One word a cycle from the accumulators; one window position a cycle from the feature buffer.
+    One word a cycle from the accumulators; one patch of up to 2x2 taps a cycle from the feature
+    buffer, so a 2x2 window takes one cycle, a 3x3 window four.
 
     Members
     -------
     start : In   pulse with a new `instruction`, which then holds still until the last value
     instruction : In   decoded Post
     permit : In   one more value may be issued
-    issue : Out   a value is issued; it appears 3 cycles later
-    feature : Out(FeatureReadPort)
+    issue : Out   a value is issued; it appears 3 (windows: 4) cycles later
+    feature_<bank> : Out(FeatureReadPort)   for each bank
+    taps : In(BeatWritePort)   depthwise weights from the load unit
     read_valid, read_bank, read_entry, read_group : Out, read_values : In   see Accumulators
     valid : Out, values : Out   lanes x int32, group : Out   its lane group
     wait_bank : Out
     """
 
     instruction: Any
-    feature: Any
+    taps: Any
     read_values: Any
     values: Any
     start: Signal
@@ -50,6 +54,9 @@ class ValueSource(wiring.Component):
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
+        self._taps = BeatMemory(
+            config=config, word_bytes=PATCH_TAPS * config.lanes, depth=config.tap_depth)
+        self.tap_beat_bits = self._taps.beat_address_bits
         group = range(max(2, config.groups_per_tile))
         values = data.ArrayLayout(signed(32), config.lanes)
         super().__init__({
@@ -57,7 +64,8 @@ class ValueSource(wiring.Component):
             "instruction": In(instruction_layout(Post)),
             "permit": In(1),
             "issue": Out(1),
-            "feature": Out(FeatureReadPort(config)),
+            **{f"feature_{bank}": Out(FeatureReadPort(config)) for bank in range(FEATURE_BANKS)},
+            "taps": In(BeatWritePort(config, self.tap_beat_bits)),
             "read_valid": Out(1),
             "read_bank": Out(1),
             "read_entry": Out(range(config.accumulator_depth)),
@@ -73,8 +81,14 @@ class ValueSource(wiring.Component):
         m = Module()
         config = self._config
         instruction = self.instruction
-        assert ACCUMULATOR_READ_LATENCY == FEATURE_READ_LATENCY
-        m.submodules.walker = walker = Walker(config=config)
+        m.submodules.walker = walker = PatchWalker(config=config)
+        m.submodules.reader = reader = PatchReader(config=config)
+        m.submodules.taps = taps = self._taps
+        wiring.connect(m, walker.request, reader.request)
+        wiring.connect(m, wiring.flipped(self.taps), taps.write)
+        for bank in range(FEATURE_BANKS):
+            wiring.connect(m, getattr(reader, f"feature_{bank}"),
+                           wiring.flipped(getattr(self, f"feature_{bank}")))
         from_accumulators = Signal()
         m.d.comb += from_accumulators.eq(instruction.source == Source.ACCUMULATOR)
 
@@ -106,65 +120,88 @@ class ValueSource(wiring.Component):
                 with m.If(group == instruction.groups - 1):
                     m.d.sync += active.eq(0)
 
-        # Windows: output pixels outside, window positions inside.
-        nest = walker.nest.payload.nest
-        position = walker.position.payload
-        allowed = Signal()
+        # Windows: patches from the feature buffer, reduced in three stages. Stage 1 holds the
+        # taps, beside their weights; stage 2 products and maxima of pairs; stage 3 one value.
+        patch = reader.patch.payload.patch
         step = Signal()
         m.d.comb += [
-            walker.nest.valid.eq(self.start & ~from_accumulators),
-            nest.base.eq(instruction.window),
-            nest.group_stride.eq(instruction.window_group_stride),
-            nest.row_stride.eq(instruction.window_row_stride),
-            nest.height.eq(instruction.height), nest.width.eq(instruction.width),
-            nest.origin_y.eq(instruction.origin_y), nest.origin_x.eq(instruction.origin_x),
-            nest.groups.eq(instruction.groups),
-            nest.outer_height.eq(instruction.out_height),
-            nest.outer_width.eq(instruction.out_width),
-            nest.outer_step_y.eq(instruction.stride_y), nest.outer_step_x.eq(instruction.stride_x),
-            nest.inner_height.eq(instruction.kernel_height),
-            nest.inner_width.eq(instruction.kernel_width),
-            nest.inner_step_y.eq(instruction.dilation_y),
-            nest.inner_step_x.eq(instruction.dilation_x),
-            allowed.eq(walker.position.valid & (self.permit | ~position.inner_last)),
-            self.feature.valid.eq(allowed & position.inside),
-            self.feature.mask.eq(1 << position.bank),
-            step.eq(allowed & (self.feature.ready | ~position.inside)),
-            walker.position.ready.eq(step),
-            self.issue.eq(self.read_valid | (step & position.inner_last)),
-            self.wait_bank.eq(self.feature.valid & ~self.feature.ready),
+            walker.start.eq(self.start & ~from_accumulators),
+            walker.instruction.eq(instruction),
+            reader.patch.ready.eq(self.permit | ~patch.last),
+            step.eq(reader.patch.valid & reader.patch.ready),
+            self.issue.eq(self.read_valid | (step & patch.last)),
+            self.wait_bank.eq(reader.wait_bank),
+            taps.read_enable.eq(step),
+            taps.address.eq(patch.tap),
         ]
-        m.d.comb += [self.feature.address[bank].eq(position.address)
-                     for bank in range(FEATURE_BANKS)]
+        enable = stages(m, step, 3)
+        held: Any = Signal(patch.shape(), reset_less=True)
+        marks_layout = data.StructLayout({
+            "first": 1, "last": 1, "group": unsigned(len(self.group))})
+        marks: Any = Signal(marks_layout)
+        words: Any = Signal(data.ArrayLayout(unsigned(8 * config.lanes), PATCH_TAPS),
+                            reset_less=True)
+        m.d.comb += [marks.first.eq(held.first), marks.last.eq(held.last),
+                     marks.group.eq(held.group)]
+        with m.If(step):
+            m.d.sync += [held.eq(patch), words.eq(reader.patch.payload.words)]
+        done = data.View(marks_layout, delayed(m, marks.as_value(), 2, "marks"))
+        maximum = Signal()
+        depthwise = Signal()
+        m.d.comb += [maximum.eq(instruction.source == Source.MAXIMUM),
+                     depthwise.eq(instruction.source == Source.DEPTHWISE)]
 
-        meta_layout = data.StructLayout({
-            "valid": 1, "step": 1, "first": 1, "inside": 1, "bank": 2,
-            "group": unsigned(len(self.group)),
-        })
-        meta: Any = Signal(meta_layout)
-        m.d.comb += [
-            meta.valid.eq(self.issue), meta.step.eq(step), meta.first.eq(position.inner_first),
-            meta.inside.eq(position.inside), meta.bank.eq(position.bank),
-            meta.group.eq(Mux(from_accumulators, group, position.group)),
-        ]
-        arrived = data.View(
-            meta_layout, delayed(m, meta.as_value(), FEATURE_READ_LATENCY, "meta"))
-        lanes = data.ArrayLayout(signed(8), config.lanes)
-        word: Any = Signal(lanes)
-        m.d.comb += word.as_value().eq(self.feature.data[arrived.bank])
-        m.d.sync += [self.valid.eq(arrived.valid), self.group.eq(arrived.group)]
+        read = delayed(m, self.read_valid, ACCUMULATOR_READ_LATENCY, "read")
+        read_group = delayed(m, group, ACCUMULATOR_READ_LATENCY, "read_group")
+        m.d.sync += [self.valid.eq(read | (enable[3] & done.last)),
+                     self.group.eq(Mux(from_accumulators, read_group, done.group))]
         for lane in range(config.lanes):
+            reduced = self._reduce(m, lane, held, words, taps.data, enable, maximum, depthwise)
             value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
             m.d.comb += self.values[lane].eq(value)
-            feature = Signal(signed(8), name=f"feature_{lane}")
-            m.d.comb += feature.eq(Mux(arrived.inside, word[lane], instruction.pad_value))
-            with m.If(from_accumulators & arrived.valid):
+            with m.If(read):
                 m.d.sync += value.eq(self.read_values[lane])
-            with m.Elif(arrived.step):
-                with m.If(arrived.first):
-                    m.d.sync += value.eq(feature)
-                with m.Elif(instruction.source == Source.SUM):
-                    m.d.sync += value.eq(value + feature)
-                with m.Elif(feature > value):
-                    m.d.sync += value.eq(feature)
+            with m.Elif(enable[3]):
+                with m.If(done.first):
+                    m.d.sync += value.eq(reduced)
+                with m.Elif(~maximum):
+                    m.d.sync += value.eq(value + reduced)
+                with m.Elif(reduced > value):
+                    m.d.sync += value.eq(reduced)
         return m
+
+    def _reduce(
+        self, m: Module, lane: int, patch: Any, words: Any, weights: Value, enable: list[Value],
+        maximum: Signal, depthwise: Signal,
+    ) -> Signal:
+        """Reduce one lane of a patch to the sum of its products or its maximum."""
+        products, largest = [], []
+        bits = 8 * self._config.lanes
+        for tap in range(PATCH_TAPS):
+            feature = Signal(signed(8), name=f"feature_{lane}_{tap}")
+            weight = Signal(signed(8), name=f"weight_{lane}_{tap}")
+            product = Signal(signed(16), name=f"product_{lane}_{tap}", reset_less=True)
+            m.d.comb += [
+                feature.eq(Mux(patch.inside[tap], words[tap].word_select(lane, 8).as_signed(),
+                               self.instruction.pad_value)),
+                weight.eq(Mux(depthwise, weights[tap * bits + 8 * lane:][:8].as_signed(),
+                              patch.present[tap])),
+            ]
+            with m.If(enable[1] & ~maximum):
+                m.d.sync += product.eq(feature * weight)
+            products.append(product)
+            largest.append(Mux(patch.present[tap], feature, INT8_MIN))
+        upper, lower = (
+            Signal(signed(8), name=f"maximum_{lane}_{half}", reset_less=True)
+            for half in range(2)
+        )
+        result = Signal(signed(18), name=f"reduced_{lane}", reset_less=True)
+        with m.If(enable[1] & maximum):
+            m.d.sync += [upper.eq(Mux(largest[0] > largest[1], largest[0], largest[1])),
+                         lower.eq(Mux(largest[2] > largest[3], largest[2], largest[3]))]
+        with m.If(enable[2]):
+            with m.If(maximum):
+                m.d.sync += result.eq(Mux(upper > lower, upper, lower))
+            with m.Else():
+                m.d.sync += result.eq((products[0] + products[1]) + (products[2] + products[3]))
+        return result

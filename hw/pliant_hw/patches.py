@@ -1,0 +1,301 @@
+"""Reads windows of the feature buffer in patches of up to two by two taps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
+from pliant.spec.isa import Post
+from pliant_hw.layouts import (
+    FEATURE_READ_LATENCY,
+    FeatureReadPort,
+    feature_address_bits,
+    instruction_layout,
+)
+from pliant_hw.pipeline import delayed
+from pliant_hw.streams import StreamQueue
+from pliant_hw.walker import COORDINATE_BITS, GROUP_BITS, SIZE_BITS
+
+PATCH_TAPS = 4
+"""Taps (0, 0), (0, 1), (1, 0), (1, 1) of a patch."""
+
+REQUESTS = 4
+"""Requests that may wait in front of a bank."""
+
+RESPONSES = 8
+"""Words of a bank that may wait for those of the other banks; covers the latency of a read."""
+
+PATCHES = 16
+"""Patches in flight."""
+
+
+def tap_address_bits(config: AcceleratorConfig) -> int:
+    """Return the width of an address in the tap buffer."""
+    return (config.tap_depth - 1).bit_length()
+
+
+def patch_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return what is known of a patch besides its words.
+
+    `present` marks taps that belong to the kernel, `inside` those within the region. Tap (0, 0)
+    lies in the bank of parity `odd_y`, `odd_x`. `first` and `last` mark the ends of a window.
+    """
+    return data.StructLayout({
+        "present": unsigned(PATCH_TAPS),
+        "inside": unsigned(PATCH_TAPS),
+        "odd_y": unsigned(1),
+        "odd_x": unsigned(1),
+        "first": unsigned(1),
+        "last": unsigned(1),
+        "group": unsigned(GROUP_BITS),
+        "tap": unsigned(tap_address_bits(config)),
+    })
+
+
+def request_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return a patch with the banks that it needs and an address for each."""
+    return data.StructLayout({
+        "patch": patch_layout(config),
+        "need": unsigned(FEATURE_BANKS),
+        "address": data.ArrayLayout(unsigned(feature_address_bits(config)), FEATURE_BANKS),
+    })
+
+
+class PatchWalker(wiring.Component):
+    """Cuts the windows of a Post instruction into patches, one a cycle; latency 4.
+
+    Along an axis with odd dilation two taps lie in banks of different parity and go together; with
+    even dilation a patch has one (:func:`pliant.spec.memory.patch_taps`).
+
+    Members
+    -------
+    start : In   pulse with a new `instruction`, which then holds still until the last patch
+    instruction : In   decoded Post
+    request : Out(stream)   see request_layout
+    """
+
+    instruction: Any
+    start: Signal
+    request: Any
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__({
+            "start": In(1),
+            "instruction": In(instruction_layout(Post)),
+            "request": Out(stream.Signature(request_layout(config))),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, post = self._config, self.instruction
+        address_bits = feature_address_bits(config)
+        advance = Signal()  # all stages move together
+        m.d.comb += advance.eq(~self.request.valid | self.request.ready)
+
+        # Stage 0: counters. Window, output pixel, lane group.
+        running = Signal()
+        kernel_y, kernel_x = Signal(9), Signal(9)
+        out_y, out_x, group = Signal(SIZE_BITS), Signal(SIZE_BITS), Signal(12)
+        group_base = Signal(address_bits)
+        tap, group_tap = Signal(tap_address_bits(config)), Signal(tap_address_bits(config))
+        start_y, start_x, y, x = (
+            Signal(signed(COORDINATE_BITS), name=name)
+            for name in ("start_y", "start_x", "y", "x")
+        )
+        two_y, two_x = post.dilation_y[0], post.dilation_x[0]
+        next_kernel_y, next_kernel_x = kernel_y + 1 + two_y, kernel_x + 1 + two_x
+        last_x = Signal()
+        last_tap = Signal()
+        last_column = Signal()
+        last_pixel = Signal()
+        last = Signal()
+        m.d.comb += [
+            last_x.eq(next_kernel_x >= post.kernel_width),
+            last_tap.eq(last_x & (next_kernel_y >= post.kernel_height)),
+            last_column.eq(out_x == post.out_width - 1),
+            last_pixel.eq(last_column & (out_y == post.out_height - 1)),
+            last.eq(last_tap & last_pixel & (group == post.groups - 1)),
+        ]
+        with m.If(running & advance):
+            m.d.sync += [kernel_x.eq(next_kernel_x), tap.eq(tap + 1),
+                         x.eq(x + (post.dilation_x << two_x))]
+            with m.If(last_x):
+                m.d.sync += [kernel_x.eq(0), x.eq(start_x), kernel_y.eq(next_kernel_y),
+                             y.eq(y + (post.dilation_y << two_y))]
+            with m.If(last_tap):
+                next_x, next_y = start_x + post.stride_x, start_y + post.stride_y
+                m.d.sync += [kernel_y.eq(0), tap.eq(group_tap), out_x.eq(out_x + 1),
+                             start_x.eq(next_x), x.eq(next_x), y.eq(start_y)]
+                with m.If(last_column):
+                    m.d.sync += [out_x.eq(0), start_x.eq(post.origin_x), x.eq(post.origin_x),
+                                 out_y.eq(out_y + 1), start_y.eq(next_y), y.eq(next_y)]
+                with m.If(last_pixel):
+                    m.d.sync += [out_y.eq(0), start_y.eq(post.origin_y), y.eq(post.origin_y),
+                                 group.eq(group + 1), tap.eq(tap + 1), group_tap.eq(tap + 1),
+                                 group_base.eq(group_base + post.window_group_stride)]
+            with m.If(last):
+                m.d.sync += running.eq(0)
+        with m.If(self.start):
+            m.d.sync += [
+                running.eq(1), kernel_y.eq(0), kernel_x.eq(0), out_y.eq(0), out_x.eq(0),
+                group.eq(0), group_base.eq(post.window), tap.eq(post.taps),
+                group_tap.eq(post.taps), start_y.eq(post.origin_y), start_x.eq(post.origin_x),
+                y.eq(post.origin_y), x.eq(post.origin_x),
+            ]
+
+        # Stage 1: coordinates of both rows and columns; stage 2: bounds and products.
+        valid = Signal(2)
+        rows = [Signal(signed(COORDINATE_BITS), name=f"row_{index}") for index in range(2)]
+        columns = [Signal(signed(COORDINATE_BITS), name=f"column_{index}") for index in range(2)]
+        present_y, present_x = Signal(), Signal()
+        base = Signal(address_bits)
+        early: Any = Signal(patch_layout(config))
+        patch: Any = Signal(patch_layout(config))
+        row_offsets = [Signal(address_bits, name=f"row_offset_{index}") for index in range(2)]
+        column_offsets = [Signal(address_bits, name=f"column_offset_{index}")
+                          for index in range(2)]
+        inside_y = [(row >= 0) & (row < post.height) for row in rows]
+        inside_x = [(column >= 0) & (column < post.width) for column in columns]
+        with m.If(advance):
+            m.d.sync += [
+                valid.eq(Cat(running, valid[0])),
+                rows[0].eq(y), rows[1].eq(y + post.dilation_y),
+                columns[0].eq(x), columns[1].eq(x + post.dilation_x),
+                present_y.eq(two_y & (kernel_y + 1 < post.kernel_height)),
+                present_x.eq(two_x & (kernel_x + 1 < post.kernel_width)),
+                base.eq(group_base),
+                early.odd_y.eq(y[0]), early.odd_x.eq(x[0]),
+                early.first.eq((kernel_y == 0) & (kernel_x == 0)), early.last.eq(last_tap),
+                early.group.eq(group), early.tap.eq(tap),
+                patch.eq(early),
+                patch.present.eq(Cat(1, present_x, present_y, present_y & present_x)),
+                patch.inside.eq(Cat(inside_y[i] & inside_x[j]
+                                    for i in range(2) for j in range(2))),
+            ]
+            for index in range(2):
+                m.d.sync += [
+                    row_offsets[index].eq(rows[index][1:SIZE_BITS] * post.window_row_stride),
+                    column_offsets[index].eq(base + columns[index][1:SIZE_BITS]),
+                ]
+
+            # Stage 3: to the banks.
+            request = self.request.payload
+            m.d.sync += [self.request.valid.eq(valid[1]), request.patch.eq(patch)]
+            for bank in range(FEATURE_BANKS):
+                second_row = patch.odd_y ^ (bank >> 1)
+                second_column = patch.odd_x ^ (bank & 1)
+                wanted = patch.present & patch.inside
+                m.d.sync += [
+                    request.need[bank].eq(wanted.bit_select(Cat(second_column, second_row), 1)),
+                    request.address[bank].eq(
+                        Mux(second_row, row_offsets[1], row_offsets[0])
+                        + Mux(second_column, column_offsets[1], column_offsets[0])),
+                ]
+        return m
+
+
+class PatchReader(wiring.Component):
+    """Fetches the words of patches, up to one patch a cycle.
+
+    Each bank is asked on its own, so that a patch need not wait until all its banks are free in the
+    same cycle; the words are joined again here.
+
+    Members
+    -------
+    request : In(stream)   see request_layout
+    feature_<bank> : Out(FeatureReadPort)   asks for this bank alone
+    patch : Out(stream)   {patch, words}: see patch_layout; word t is that of tap t, undefined
+        unless the tap is present and inside
+    wait_bank : Out   a bank is asked for and not free
+    """
+
+    request: Any
+    patch: Any
+    wait_bank: Signal
+
+    def __init__(self, *, config: AcceleratorConfig) -> None:
+        self._config = config
+        word = unsigned(8 * config.lanes)
+        super().__init__({
+            "request": In(stream.Signature(request_layout(config))),
+            **{f"feature_{bank}": Out(FeatureReadPort(config)) for bank in range(FEATURE_BANKS)},
+            "patch": Out(stream.Signature(data.StructLayout({
+                "patch": patch_layout(config),
+                "words": data.ArrayLayout(word, PATCH_TAPS),
+            }))),
+            "wait_bank": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        request = self.request.payload
+        meta = data.StructLayout({"patch": patch_layout(config), "need": unsigned(FEATURE_BANKS)})
+        m.submodules.pending = pending = StreamQueue(meta, depth=PATCHES)
+        room = Signal(FEATURE_BANKS)
+        accept, take = Signal(), Signal()
+        complete = Signal(FEATURE_BANKS)
+        waiting = Signal(FEATURE_BANKS)
+        oldest = pending.output.payload
+        words = [
+            self._bank(m, bank, accept & request.need[bank], room, take, oldest.need[bank],
+                       complete, waiting)
+            for bank in range(FEATURE_BANKS)
+        ]
+        m.d.comb += [
+            self.request.ready.eq(pending.input.ready & room.all()),
+            accept.eq(self.request.valid & self.request.ready),
+            pending.input.valid.eq(accept),
+            pending.input.payload.patch.eq(request.patch),
+            pending.input.payload.need.eq(request.need),
+            self.patch.valid.eq(pending.output.valid & complete.all()),
+            take.eq(self.patch.valid & self.patch.ready),
+            pending.output.ready.eq(take),
+            self.patch.payload.patch.eq(oldest.patch),
+            self.wait_bank.eq(waiting.any()),
+        ]
+        by_parity = data.View(data.ArrayLayout(len(words[0]), FEATURE_BANKS), Cat(words))
+        for tap in range(PATCH_TAPS):
+            bank = Cat(oldest.patch.odd_x ^ (tap & 1), oldest.patch.odd_y ^ (tap >> 1))
+            m.d.comb += self.patch.payload.words[tap].eq(by_parity[bank])
+        return m
+
+    def _bank(
+        self, m: Module, bank: int, ask: Value, room: Signal, take: Signal, needed: Value,
+        complete: Signal, waiting: Signal,
+    ) -> Value:
+        """Connect one bank; return its oldest word."""
+        config = self._config
+        port = getattr(self, f"feature_{bank}")
+        asked = StreamQueue(unsigned(feature_address_bits(config)), depth=REQUESTS)
+        words = StreamQueue(unsigned(8 * config.lanes), depth=RESPONSES)
+        m.submodules[f"asked_{bank}"] = asked
+        m.submodules[f"words_{bank}"] = words
+        reserved = Signal(range(RESPONSES + 1), name=f"reserved_{bank}")
+        sent = Signal(name=f"sent_{bank}")
+        used = Signal(name=f"used_{bank}")
+        m.d.comb += [
+            asked.input.valid.eq(ask),
+            asked.input.payload.eq(self.request.payload.address[bank]),
+            room[bank].eq(asked.input.ready),
+            port.valid.eq(asked.output.valid & (reserved != RESPONSES)),
+            port.mask.eq(1 << bank),
+            sent.eq(port.valid & port.ready),
+            asked.output.ready.eq(sent),
+            waiting[bank].eq(port.valid & ~port.ready),
+            words.input.valid.eq(delayed(m, sent, FEATURE_READ_LATENCY, f"arrived_{bank}")),
+            words.input.payload.eq(port.data[bank]),
+            complete[bank].eq(words.output.valid | ~needed),
+            used.eq(take & needed),
+            words.output.ready.eq(used),
+        ]
+        m.d.comb += [port.address[other].eq(asked.output.payload)
+                     for other in range(FEATURE_BANKS)]
+        m.d.sync += reserved.eq(reserved + sent - used)
+        word: Value = words.output.payload
+        return word
