@@ -14,6 +14,9 @@ from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Matrix, Post
 from pliant.spec.memory import bank_of
 
+EXACT_DEPTH = 1024
+"""Products of two int8 whose sum float32 holds exactly: 1024 * 128 * 128 = 2**24."""
+
 
 class SimulationError(RuntimeError):
     """A program that the hardware would not execute as meant; names the instruction."""
@@ -111,6 +114,17 @@ class FeatureMemory:
 
     def windows(self, region: Region, step: Matrix | Post, dtype: type[Any]) -> NDArray[Any]:
         """Return what an instruction sees: (batch, out y, out x, group, ky, kx, lane)."""
+        padded = self._padded(region, step, dtype)
+        batch, group, row, column, lane = padded.strides
+        return as_strided(
+            padded,
+            (len(self.data), step.out_height, step.out_width, step.groups, step.kernel_height,
+             step.kernel_width, self.config.lanes),
+            (batch, row * step.stride_y, column * step.stride_x, group, row * step.dilation_y,
+             column * step.dilation_x, lane))
+
+    def _padded(self, region: Region, step: Matrix | Post, dtype: type[Any]) -> NDArray[Any]:
+        """Return the words that windows cover: (batch, group, row, column, lane)."""
         spans = [
             (origin, origin + (outputs - 1) * stride + (kernel - 1) * dilation + 1)
             for origin, outputs, stride, kernel, dilation in (
@@ -128,13 +142,35 @@ class FeatureMemory:
         if rows[0] < rows[1] and columns[0] < columns[1]:
             padded[:, :, rows[0] - top:rows[1] - top, columns[0] - left:columns[1] - left] = (
                 self.read(region, step.groups, rows, columns))
-        batch, group, row, column, lane = padded.strides
-        return as_strided(
-            padded,
-            (len(self.data), step.out_height, step.out_width, step.groups, step.kernel_height,
-             step.kernel_width, self.config.lanes),
-            (batch, row * step.stride_y, column * step.stride_x, group, row * step.dilation_y,
-             column * step.dilation_x, lane))
+        return padded
+
+    def depthwise(self, post: Post, taps: NDArray[np.int8]) -> NDArray[np.int32]:
+        """Return sums of windows times `taps`, int8 (group, ky, kx, lane).
+
+        The result is (batch, out y, out x, group, lane). Tap after tap is added for rows of all
+        columns and lanes; columns of one stride phase are gathered first, so that rows lie densely.
+        """
+        region = Region(post.window, post.window_group_stride, post.window_row_stride)
+        padded = self._padded(region, post, np.float32)
+        stride, lanes = post.stride_x, self.config.lanes
+        phases = {phase: np.ascontiguousarray(padded[:, :, :, phase::stride])
+                  for phase in {kx * post.dilation_x % stride for kx in range(post.kernel_width)}}
+        row_words = post.out_width * lanes
+        shape = len(padded), post.groups, post.out_height, row_words
+        weights = np.tile(taps.astype(np.float32), post.out_width)[:, :, :, np.newaxis]
+        total, product = np.zeros(shape, np.float32), np.empty(shape, np.float32)
+        sums = np.zeros(shape, np.int32)
+        for count, (ky, kx) in enumerate(np.ndindex(post.kernel_height, post.kernel_width), 1):
+            skipped, phase = divmod(kx * post.dilation_x, stride)
+            rows = phases[phase].reshape(*padded.shape[:3], -1)[
+                :, :, ky * post.dilation_y::post.stride_y][:, :, :post.out_height]
+            np.multiply(rows[..., skipped * lanes:skipped * lanes + row_words],
+                        weights[:, ky, kx], out=product)
+            total += product
+            if count % EXACT_DEPTH == 0 or count == post.kernel_height * post.kernel_width:
+                sums += total.astype(np.int32)
+                total[...] = 0
+        return sums.reshape(*shape[:3], post.out_width, lanes).transpose(0, 2, 3, 1, 4)
 
     def unfold(self, matrix: Matrix) -> NDArray[np.float32]:
         """Return the im2col matrix (batch * pixels, weight words) of a Matrix instruction.

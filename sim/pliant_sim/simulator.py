@@ -28,15 +28,19 @@ from pliant.spec.isa import (
     Target,
     Unit,
 )
-from pliant.spec.memory import feature_tensor_bytes, pack_features, unpack_features
+from pliant.spec.memory import (
+    ceil_div,
+    feature_tensor_bytes,
+    pack_features,
+    patch_taps,
+    unpack_features,
+)
 from pliant.spec.numerics import Rounding, add, requantize
 from pliant.spec.program import Program, Segment, TensorInfo
-from pliant_sim.feature_memory import FeatureMemory, Region, SimulationError
+from pliant_sim.feature_memory import EXACT_DEPTH, FeatureMemory, Region, SimulationError
 
 __all__ = ["InstructionSimulator", "RunResult", "SimulationError", "State"]
 
-EXACT_DEPTH = 1024
-"""Products of two int8 whose sum float32 holds exactly: 1024 * 128 * 128 = 2**24."""
 WORKING_SET_BYTES = 1 << 25
 """Memory that the images simulated side by side may take; more of them only leave the caches."""
 POISON_SEED = 1
@@ -77,6 +81,7 @@ class State:
         initial = poison(FEATURE_BANKS, config.feature_depth, lanes)
         self.feature = FeatureMemory(config, batch, initial)
         self.weight = poison(config.weight_depth, cols)
+        self.taps = poison(config.tap_depth, 4 * lanes)
         self.parameter = poison(config.parameter_depth, config.parameter_bytes).view(np.uint8)
         self.table = poison(256)
         self.accumulator = np.zeros(
@@ -246,10 +251,10 @@ class InstructionSimulator:
             state.feature.write(region, values)
             return
         if len(flat) > 1:
-            raise SimulationError("only constants can be loaded as weights, parameters or table "
-                                  "when a batch is simulated")
+            raise SimulationError("only constants can be loaded as weights, taps, parameters or "
+                                  "table when a batch is simulated")
         memory = {Target.WEIGHT: state.weight, Target.PARAMETER: state.parameter,
-                  Target.TABLE: state.table}[Target(load.target)]
+                  Target.TABLE: state.table, Target.TAPS: state.taps}[Target(load.target)]
         rest = memory[load.destination:].reshape(-1).view(np.int8)
         if load.target == Target.TABLE and (load.destination or flat.size != 256):
             raise SimulationError("a table is 256 bytes at destination 0")
@@ -306,6 +311,8 @@ class InstructionSimulator:
             entries = self._entries(state, post.accumulator_bank, post.accumulator_base,
                                     height * width)
             values = entries.reshape(state.batch, height, width, -1, lanes)[..., :post.groups, :]
+        elif post.source == Source.DEPTHWISE:
+            values = state.feature.depthwise(post, self._taps(state, post))
         else:
             region = Region(post.window, post.window_group_stride, post.window_row_stride)
             windows = state.feature.windows(region, post, np.int32)
@@ -347,6 +354,21 @@ class InstructionSimulator:
                         post.destination_row_stride)
         state.feature.write(region, result.transpose(0, 3, 1, 2, 4), post.destination_y,
                             post.destination_x)
+
+
+    def _taps(self, state: State, post: Post) -> NDArray[np.int8]:
+        """Return the weights of a DEPTHWISE instruction: (groups, ky, kx, lanes)."""
+        high, wide = patch_taps(post.dilation_y), patch_taps(post.dilation_x)
+        rows, columns = ceil_div(post.kernel_height, high), ceil_div(post.kernel_width, wide)
+        words = state.taps[post.taps:post.taps + post.groups * rows * columns]
+        if len(words) < post.groups * rows * columns:
+            raise SimulationError(
+                f"reads {post.groups * rows * columns} words from word {post.taps} of the tap "
+                f"buffer, tap_depth is {self.config.tap_depth}")
+        patches = words.reshape(post.groups, rows, columns, 2, 2, -1)[:, :, :, :high, :wide]
+        kernels = patches.transpose(0, 1, 3, 2, 4, 5).reshape(
+            post.groups, rows * high, columns * wide, -1)
+        return kernels[:, :post.kernel_height, :post.kernel_width]
 
 
 def _take_tokens(tokens: NDArray[np.int64], instruction: Instruction) -> None:

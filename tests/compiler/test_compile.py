@@ -61,8 +61,8 @@ def starved(name: str) -> AcceleratorConfig:
     rows, cols, axi = shape
     return AcceleratorConfig(
         name=name, rows=rows, cols=cols, axi_data_bytes=axi, feature_depth=128,
-        weight_depth=64 * rows, parameter_depth=2 * cols, accumulator_depth=16, multiplier_bits=16,
-        queue_depth=2)
+        weight_depth=64 * rows, tap_depth=16, parameter_depth=2 * cols,
+        accumulator_depth=16, multiplier_bits=16, queue_depth=2)
 
 
 @pytest.mark.parametrize("name", ["thin", "square", "wide"])

@@ -1,4 +1,4 @@
-"""Places on chip: who may stand where in feature, weight, parameter and table buffers, and when.
+"""Places on chip: who may stand where in which buffer, and when.
 
 Time is counted in steps of the program. Two buffers share addresses only if one's last step comes
 before the other is loaded; within that order tokens keep the units apart.

@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pliant.compiler.buffers import Arena, Buffer, Slot
 from pliant.compiler.geometry import Geometry, Span
+from pliant.compiler.layer_constants import LayerConstants
 from pliant.compiler.memory_plan import Constants, DdrTensor, Rectangle
 from pliant.compiler.operation import Reduction
 from pliant.compiler.step import LoadTask, Step
 from pliant.compiler.tiling import Tiling
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Load, Matrix, Post, Source, Store, Target
-from pliant.spec.memory import (
-    ceil_div,
-    pack_parameters,
-    pack_weights,
-    region_strides,
-    round_up,
-)
+from pliant.spec.memory import ceil_div, region_strides, round_up
 from pliant.spec.program import Segment
+
+_SOURCES = {Reduction.MAXIMUM: Source.MAXIMUM, Reduction.SUM: Source.SUM,
+            Reduction.DEPTHWISE: Source.DEPTHWISE}
 
 
 @dataclass(frozen=True)
@@ -74,11 +69,11 @@ class LayerSteps:
         self.first_step = first_step
         self.steps: list[Step] = []
         self._cut_arena(arena_start)
-        self._place_constants(constants)
+        self.constants = LayerConstants(geometry, tiling.channel_groups, constants)
         self._buffers: dict[str, tuple[tuple[int, ...], Buffer]] = {}
         self._turns = {"input": 0, "output": 0}
         self._loaded_rows: dict[Buffer, int] = {}
-        self._loaded_channels: set[int] = set()
+        self._loaded_spans: set[tuple[int, int]] = set()
         for place in self._places():
             self.steps.append(self._step(place))
 
@@ -98,24 +93,6 @@ class LayerSteps:
             self.slots["residual"] = cut(tiling.output_slots, tiling.output_slot_size)
         self.arena = Arena([slot for slots in self.slots.values() for slot in slots])
         assert start <= self.config.feature_depth
-
-    def _place_constants(self, constants: Constants) -> None:
-        config, operation = self.config, self.operation
-        if operation.weight is not None:
-            self._weights_offset = constants.place(pack_weights(config, operation.weight))
-        values = [operation.bias, operation.requantization.multiplier,
-                  operation.requantization.shift]
-        per_tile = self.tiling.channel_groups * config.lanes
-        if not self.geometry.matrix and self.geometry.shared_record:
-            values = [np.resize(array[:1], config.cols) for array in values]
-        elif per_tile < config.cols:
-            values = [_spread(array, per_tile, config.cols) for array in values]
-        packed = pack_parameters(config, *values)
-        self._records = len(packed) // config.parameter_bytes
-        self._parameters_offset = constants.place(packed)
-        self._table_offset = 0
-        if operation.table is not None:
-            self._table_offset = constants.place(operation.table)
 
     # Loop nest
 
@@ -176,7 +153,8 @@ class LayerSteps:
             self._add_matrix(step, place)
         if place.last:
             self._add_post(step, place)
-        for buffer in (step.input, step.weights, step.parameters, step.residual, step.output):
+        for buffer in (step.input, step.weights, step.taps, step.parameters, step.residual,
+                       step.output):
             if buffer is not None:
                 buffer.used(self.first_step + len(self.steps))
         if step.post is not None and step.post.table_enable:
@@ -263,41 +241,59 @@ class LayerSteps:
     ) -> tuple[Buffer, int]:
         """Return the buffer of the weights and where the step's own begin in it."""
         words, total = self.geometry.group_words, self.geometry.input_groups
-        resident = self.tiling.weights_resident
-        if resident:
-            buffer = self._current("weights", (), Target.WEIGHT, self.channels * total * words)
-            loaded, first, base = (0, total), place.channel in self._loaded_channels, place.channel
-            self._loaded_channels.add(place.channel)
-        else:
-            before = self._buffers.get("weights")
-            buffer = self._current("weights", (place.channel, *groups), Target.WEIGHT,
-                                   (groups[1] - groups[0]) * words)
-            loaded, first, base = groups, before is not None and before[1] is buffer, 0
-        if not first:
-            count = loaded[1] - loaded[0]
-            word_bytes = self.config.cols
-            offset = (place.channel * total + loaded[0]) * words * word_bytes
+        tile, own = place.channel * total * words, groups[0] * words
+        if self.tiling.weights_resident:
+            buffer = self._kernels(step, Target.WEIGHT, (tile, tile + total * words),
+                                   self.channels * total * words)
+            return buffer, tile + own
+        span = (tile + own, tile + groups[1] * words)
+        return self._kernels(step, Target.WEIGHT, span, None), 0
+
+    def _taps(self, step: Step, groups: tuple[int, int]) -> tuple[Buffer, int]:
+        """Return the buffer of the depthwise weights and where those of `groups` begin in it."""
+        words = self.geometry.patches
+        span = (groups[0] * words, groups[1] * words)
+        if self.tiling.weights_resident:
+            whole = self.geometry.output_groups * words
+            return self._kernels(step, Target.TAPS, span, whole), span[0]
+        return self._kernels(step, Target.TAPS, span, None), 0
+
+    def _kernels(
+        self, step: Step, target: Target, span: tuple[int, int], whole: int | None
+    ) -> Buffer:
+        """Return the buffer that holds words `span` of the weights; what it lacks is loaded.
+
+        It has room for the `whole` words of the layer, or, if that is None, for those of `span`.
+        """
+        key, size = (span, span[1] - span[0]) if whole is None else ((), whole)
+        held = self._buffers.get("weights")
+        buffer = self._current("weights", key, target, size)
+        if held is None or held[1] is not buffer:
+            self._loaded_spans.clear()
+        if span not in self._loaded_spans:
+            self._loaded_spans.add(span)
+            word_bytes = 4 * self.config.lanes if target is Target.TAPS else self.config.cols
             step.loads.append(LoadTask(buffer, Load(
-                target=Target.WEIGHT, segment=Segment.CONSTANTS,
-                offset=self._weights_offset + offset,
-                run_beats=count * words * word_bytes // self.config.axi_data_bytes,
-                destination=base * total * words)))
-        return buffer, base * total * words + (groups[0] - loaded[0]) * words
+                target=target, segment=Segment.CONSTANTS,
+                offset=self.constants.weights + span[0] * word_bytes,
+                run_beats=(span[1] - span[0]) * word_bytes // self.config.axi_data_bytes,
+                destination=0 if whole is None else span[0])))
+        return buffer
 
     def _parameters(self, step: Step, channel: int) -> tuple[Buffer, int]:
         """Return the buffer of the parameter records and where those of `channel` begin."""
         cols = self.config.cols
-        if self._records == cols:
+        if self.constants.records == cols:
             channel = 0
-        whole = self._records <= max(cols, self.config.parameter_depth // 2)
-        count, first, key = (self._records, 0, ()) if whole else (cols, channel * cols, (channel,))
+        whole = self.constants.records <= max(cols, self.config.parameter_depth // 2)
+        count, first, key = (self.constants.records, 0, ()) if whole else (cols, channel * cols, (channel,))
         before = self._buffers.get("parameters")
         buffer = self._current("parameters", key, Target.PARAMETER, count)
         if before is None or before[1] is not buffer:
             size = self.config.parameter_bytes
             step.loads.append(LoadTask(buffer, Load(
                 target=Target.PARAMETER, segment=Segment.CONSTANTS,
-                offset=self._parameters_offset + first * size,
+                offset=self.constants.parameters + first * size,
                 run_beats=count * size // self.config.axi_data_bytes)))
         return buffer, channel * cols - first
 
@@ -305,7 +301,7 @@ class LayerSteps:
         if "table" not in self._buffers:
             buffer = self._current("table", (), Target.TABLE, 256)
             step.loads.append(LoadTask(buffer, Load(
-                target=Target.TABLE, segment=Segment.CONSTANTS, offset=self._table_offset,
+                target=Target.TABLE, segment=Segment.CONSTANTS, offset=self.constants.table,
                 run_beats=256 // self.config.axi_data_bytes)))
 
     def _add_post(self, step: Step, place: Place) -> None:
@@ -352,10 +348,12 @@ class LayerSteps:
         rows, columns = self._tile(place.tile)
         strides = region_strides(rows.inputs, columns.inputs)
         step.input = self._input(step, place, groups)
-        maximum = self.operation.reduction is Reduction.MAXIMUM
+        taps = 0
+        if self.geometry.depthwise:
+            step.taps, taps = self._taps(step, groups)
         band = self._bands(place.tile)[place.band]
         return {
-            "source": Source.MAXIMUM if maximum else Source.SUM,
+            "source": _SOURCES[self.operation.reduction], "taps": taps,
             "window_group_stride": strides[0], "window_row_stride": strides[1],
             "height": rows.size, "width": columns.size,
             "origin_y": band.first + band.origin - rows.first, "origin_x": columns.origin,
@@ -375,13 +373,3 @@ class LayerSteps:
             "add_shift": add.shift, "add_zero_point": add.zero_point,
             "add_clip_min": add.clip_min, "add_clip_max": add.clip_max,
         }
-
-
-def _spread(values: NDArray[np.int64], count: int, cols: int) -> NDArray[np.int64]:
-    """Put every `count` channels at the start of their own `cols` records."""
-    tiles = ceil_div(len(values), count)
-    padded = np.zeros((tiles, cols), np.int64)
-    flat = np.zeros(tiles * count, np.int64)
-    flat[:len(values)] = values
-    padded[:, :count] = flat.reshape(tiles, count)
-    return padded.reshape(-1)

@@ -64,7 +64,7 @@ def _pointwise(operation: Operation) -> bool:
     """Whether the operation passes single values unchanged up to its bounds."""
     requantization = operation.requantization
     return (
-        operation.reduction is not Reduction.CONVOLUTION
+        operation.weight is None
         and operation.window == Window()
         and requantization.zero_point == 0
         and not operation.bias.any()
@@ -124,6 +124,7 @@ def _doubles_and_halves(operation: Operation) -> bool:
     weight, requantization = operation.weight, operation.requantization
     return (
         weight is not None
+        and operation.reduction is Reduction.CONVOLUTION
         and weight.shape[2:] == (1, 1)
         and np.array_equal(weight[:, :, 0, 0], 2 * np.eye(len(weight), weight.shape[1]))
         and requantization.zero_point == 0

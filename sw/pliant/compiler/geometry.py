@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pliant.compiler.graph import Shape
 from pliant.compiler.operation import Operation, Reduction
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.memory import ceil_div, round_up, row_pitch
+from pliant.spec.memory import ceil_div, patch_taps, round_up, row_pitch
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,16 @@ class Geometry:
         return self.operation.window.kernel[0] * self.operation.window.kernel[1]
 
     @property
+    def depthwise(self) -> bool:
+        """Whether the post unit multiplies windows by weights."""
+        return self.operation.reduction is Reduction.DEPTHWISE
+
+    @property
+    def patches(self) -> int:
+        """Patches of a window that the post unit reduces: cycles a word, tap words a group."""
+        return patches(self.operation.window.kernel, self.operation.window.dilation)
+
+    @property
     def group_words(self) -> int:
         """Weight buffer words for one input lane group and ``cols`` output channels."""
         return self.taps * self.config.rows
@@ -137,6 +147,12 @@ class Geometry:
     def output_pitch(self) -> int:
         """Words in a row of the output tensor in DDR."""
         return row_pitch(self.config, self.operation.output.shape[2])
+
+
+def patches(kernel: tuple[int, int], dilation: tuple[int, int]) -> int:
+    """Return the patches that a window is read in, see :func:`pliant.spec.memory.pack_taps`."""
+    return (ceil_div(kernel[0], patch_taps(dilation[0]))
+            * ceil_div(kernel[1], patch_taps(dilation[1])))
 
 
 def halvings(size: int) -> Iterator[int]:

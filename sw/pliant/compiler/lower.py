@@ -11,6 +11,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DepthwiseConvolution,
     Graph,
     Lookup,
     MaxPool,
@@ -43,13 +44,16 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
         requantization=identity(channels), layers=(node.name,),
         macs=graph_macs(node, source.shape),
     )
-    if isinstance(node, Convolution):
+    if isinstance(node, (Convolution, DepthwiseConvolution)):
+        height, width = node.weight.shape[-2:]
         window = Window(
-            kernel=(node.weight.shape[2], node.weight.shape[3]), stride=node.stride,
-            dilation=node.dilation, padding=node.padding, pad_value=source.zero_point)
-        weight_sum = node.weight.astype(np.int64).sum(axis=(1, 2, 3))
+            kernel=(height, width), stride=node.stride, dilation=node.dilation,
+            padding=node.padding, pad_value=source.zero_point)
+        weight_sum = node.weight.reshape(channels, -1).astype(np.int64).sum(axis=1)
+        dense = isinstance(node, Convolution)
         return dataclasses.replace(
-            unchanged, reduction=Reduction.CONVOLUTION, window=window, weight=node.weight,
+            unchanged, reduction=Reduction.CONVOLUTION if dense else Reduction.DEPTHWISE,
+            window=window, weight=node.weight,
             bias=node.bias.astype(np.int64) - source.zero_point * weight_sum,
             requantization=node.requantization)
     if isinstance(node, AveragePool):

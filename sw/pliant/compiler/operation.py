@@ -27,6 +27,8 @@ class Reduction(enum.Enum):
     """Channel by channel: post unit."""
     SUM = "sum"
     """Channel by channel: post unit."""
+    DEPTHWISE = "depthwise"
+    """Channel by channel, times weights: post unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,9 @@ class Operation(Node):
 
     ``inputs`` holds the window's tensor and, with `residual`, the residual tensor. `bias` is int64
     (out,) and has the input's zero point folded in; `weight` is int8 (out, in, kernel height,
-    kernel width) for Reduction.CONVOLUTION, else None; `table` is int8 (256,) or None. `layers` are
-    the names of the graph nodes that it computes, `macs` their useful multiply-accumulates.
+    kernel width) for Reduction.CONVOLUTION, (out, kernel height, kernel width) for
+    Reduction.DEPTHWISE, else None; `table` is int8 (256,) or None. `layers` are the names of the
+    graph nodes that it computes, `macs` their useful multiply-accumulates.
     """
 
     reduction: Reduction

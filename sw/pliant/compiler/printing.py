@@ -54,7 +54,7 @@ def _details(node: Node) -> str:
     """Window and fused layers, where a node has them."""
     window: Any = getattr(node, "window", node)
     weight = getattr(node, "weight", None)
-    kernel = getattr(window, "kernel", None if weight is None else weight.shape[2:])
+    kernel = getattr(window, "kernel", None if weight is None else weight.shape[-2:])
     text = ""
     if kernel is not None and (weight is not None or tuple(kernel) != (1, 1)):
         text += f" {kernel[0]}x{kernel[1]}"

@@ -43,7 +43,8 @@ class Scheduler:
         self.steps = steps
         self.arenas = arenas
         self.rings = {Target.WEIGHT: Ring(config.weight_depth),
-                      Target.PARAMETER: Ring(config.parameter_depth), Target.TABLE: Ring(256)}
+                      Target.PARAMETER: Ring(config.parameter_depth), Target.TABLE: Ring(256),
+                      Target.TAPS: Ring(config.tap_depth)}
         self.schedule = Schedule()
         self.bank = 0
 
@@ -123,6 +124,9 @@ class Scheduler:
             assert step.input is not None
             assert step.input.address is not None
             places["window"] = step.input.address
+        if step.taps is not None:
+            assert step.taps.address is not None
+            places["taps"] = step.post.taps + step.taps.address
         self.schedule.instructions.append(dataclasses.replace(step.post, **places))
 
     def _emit_store(self, step: Step) -> None:

@@ -41,6 +41,7 @@ class Step:
     matrix: Matrix | None = None
     weights: Buffer | None = None
     post: Post | None = None
+    taps: Buffer | None = None
     parameters: Buffer | None = None
     residual: Buffer | None = None
     output: Buffer | None = None

@@ -42,6 +42,7 @@ class Tiling:
     weight_chunk: int
     order: str
     weights_resident: bool
+    """Whether all weights (or taps) of the layer are held at once."""
     input_slots: int
     input_slot_size: int
     output_slots: int
@@ -87,6 +88,14 @@ def _check_weights(geometry: Geometry) -> None:
             f"buffer for one lane group, weight_depth of {geometry.config.name!r} is "
             f"{geometry.config.weight_depth}",
             "use a smaller kernel or a configuration with a larger weight_depth")
+    if geometry.depthwise and geometry.patches > geometry.config.tap_depth:
+        kernel = geometry.operation.window.kernel
+        raise CompileError(
+            geometry.operation.name,
+            f"its {kernel[0]}x{kernel[1]} kernel takes {geometry.patches} words of the tap buffer "
+            f"for one lane group, tap_depth of {geometry.config.name!r} is "
+            f"{geometry.config.tap_depth}",
+            "use a smaller kernel or a configuration with a larger tap_depth")
 
 
 def _does_not_fit(geometry: Geometry) -> CompileError:
@@ -153,6 +162,9 @@ def _fill(geometry: Geometry, width: int, band: int, tile: int) -> Iterator[Tili
     most = min(groups, _MAX_GROUPS)
     if not geometry.matrix and not geometry.shared_record:
         most = min(most, config.groups_per_tile)  # an instruction names cols records
+    resident = _resident(geometry)
+    if geometry.depthwise and not resident:  # the next taps are loaded beside those in use
+        most = min(most, max(1, config.tap_depth // 2 // geometry.patches))
     for chunk in halvings(most):
         if geometry.matrix and chunk < groups and tile > band:
             return  # an accumulator bank holds one band until all chunks are added
@@ -187,15 +199,23 @@ def _slots(
     return None
 
 
+def _resident(geometry: Geometry) -> bool:
+    """Whether all weights (or taps) fit their buffer."""
+    config = geometry.config
+    if geometry.depthwise:
+        return geometry.output_groups * geometry.patches <= config.tap_depth
+    tiles = ceil_div(geometry.output_groups, config.groups_per_tile)
+    words = tiles * geometry.input_groups * geometry.group_words
+    return geometry.matrix and words <= config.weight_depth
+
+
 def _tiling(
     geometry: Geometry, width: int, band: int, tile: int, chunk: int, channel_groups: int,
     order: str, slots: tuple[int, int, int, int],
 ) -> Tiling:
     config = geometry.config
     inputs, input_size, outputs, output_size = slots
-    channels = ceil_div(geometry.output_groups, channel_groups)
-    words = geometry.input_groups * geometry.group_words
-    resident = geometry.matrix and channels * words <= config.weight_depth
+    resident = _resident(geometry)
     weight_chunk = chunk
     if geometry.matrix and not resident:
         half = max(geometry.group_words, config.weight_depth // 2)
@@ -249,6 +269,9 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
         weight_loads = channels if resident else loads(nest, "channel chunk part")
         groups = geometry.input_groups if resident else tiling.weight_chunk
         weight_bytes = groups * geometry.group_words * config.cols
+    elif geometry.depthwise:
+        weight_loads = channels if tiling.weights_resident else loads(nest, "channel")
+        weight_bytes = tiling.channel_groups * geometry.patches * 4 * config.lanes
     pixels = tiling.band_height * tiling.tile_width
     out_bytes = pixels * tiling.channel_groups * config.lanes
     residual = 1 if geometry.operation.residual else 0
@@ -259,8 +282,8 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
     memory = moved / bandwidth + transfers * TRANSFER_OVERHEAD
     passes = geometry.taps * min(tiling.weight_chunk, geometry.input_groups)
     matrix: float = matrix_steps * (passes * max(pixels, config.rows) + MATRIX_OVERHEAD)
-    post_taps = 1 if geometry.matrix else geometry.taps
-    post = steps * (pixels * tiling.channel_groups * post_taps + MATRIX_OVERHEAD)
+    reads = 1 if geometry.matrix else geometry.patches
+    post = steps * (pixels * tiling.channel_groups * reads + MATRIX_OVERHEAD)
     edge = (per_load / bands + weight_bytes + out_bytes) / bandwidth + post / steps
     if tiling.input_slots == 1 and input_loads > 1:
         matrix += input_loads * per_load / bandwidth  # nothing is loaded ahead

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from pliant.compiler.geometry import patches
 from pliant.spec.config import ACCUMULATOR_BANKS, AcceleratorConfig
 from pliant.spec.isa import (
     MAX_TOKENS,
@@ -91,7 +92,8 @@ def _loaded(load: Load, config: AcceleratorConfig) -> Access:
         [region] = _region(load.destination, load.group_stride, load.row_stride, load.groups,
                            (0, load.rows), (0, width), write=True)
         return region
-    unit = {Target.WEIGHT: config.cols, Target.PARAMETER: config.parameter_bytes, Target.TABLE: 1}
+    unit = {Target.WEIGHT: config.cols, Target.PARAMETER: config.parameter_bytes, Target.TABLE: 1,
+            Target.TAPS: 4 * config.lanes}
     size = load.run_beats * load.runs * load.blocks * config.axi_data_bytes
     return Access(load.target, True, load.destination,
                   (ceil_div(size, unit[Target(load.target)]),), (1,))
@@ -132,6 +134,10 @@ def _post(post: Post, config: AcceleratorConfig) -> Iterator[Access]:
         yield Access("accumulator", False, post.accumulator_bank, (1,), (1,))
     else:
         yield from _window(post, post.window, post.window_group_stride, post.window_row_stride)
+    if post.source == Source.DEPTHWISE:
+        words = post.groups * patches((post.kernel_height, post.kernel_width),
+                                      (post.dilation_y, post.dilation_x))
+        yield Access(Target.TAPS, False, post.taps, (words,), (1,))
     yield Access(Target.PARAMETER, False, post.parameters, (config.cols,), (1,))
     if post.table_enable:
         yield Access(Target.TABLE, False, 0, (256,), (1,))

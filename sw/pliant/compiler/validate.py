@@ -11,6 +11,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DepthwiseConvolution,
     Graph,
     Lookup,
     MaxPool,
@@ -24,7 +25,7 @@ from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Matrix, Post, fields
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, INT32_MAX, INT32_MIN, MAX_SHIFT, Rounding
 
-SUPPORTED = (Convolution, Add, MaxPool, AveragePool, Lookup, Clip)
+SUPPORTED = (Convolution, DepthwiseConvolution, Add, MaxPool, AveragePool, Lookup, Clip)
 _POST = {field.name: field for field in fields(Post)}
 _MATRIX = {field.name: field for field in fields(Matrix)}
 
@@ -82,19 +83,8 @@ def _check_operands(node: Node, inputs: list[Tensor]) -> None:
     if isinstance(node, Add) and inputs[1].shape != shape:
         raise CompileError(node.name, f"it adds tensors of shapes {shape} and {inputs[1].shape}",
                            "both operands need one shape; broadcasting is not supported")
-    if isinstance(node, Convolution):
-        if node.weight.ndim != 4 or node.weight.dtype != np.int8:
-            raise CompileError(node.name, f"weight is {node.weight.dtype} {node.weight.shape}",
-                               "it must be int8 (out, in, kernel height, kernel width)")
-        if node.weight.shape[1] != shape[0]:
-            raise CompileError(
-                node.name, f"weights take {node.weight.shape[1]} input channels, the input "
-                f"{inputs[0].name!r} has {shape[0]}",
-                "grouped and depthwise convolution must be written as a dense one, with zeros")
-        if node.bias.shape != (node.weight.shape[0],):
-            raise CompileError(node.name, f"bias has shape {node.bias.shape}",
-                               f"it must have one entry per output channel, "
-                               f"{node.weight.shape[0]}")
+    if isinstance(node, (Convolution, DepthwiseConvolution)):
+        _check_weights(node, inputs[0])
     if isinstance(node, Lookup) and (node.table.shape != (256,) or node.table.dtype != np.int8):
         raise CompileError(node.name, f"table is {node.table.dtype} {node.table.shape}",
                            "it must be int8 (256,)")
@@ -107,12 +97,32 @@ def _check_operands(node: Node, inputs: list[Tensor]) -> None:
                            "correct the declared shape or the window")
 
 
+def _check_weights(node: Convolution | DepthwiseConvolution, source: Tensor) -> None:
+    """Check shapes and type of weights and biases."""
+    dense = isinstance(node, Convolution)
+    axes = "(out, in, kernel height, kernel width)" if dense else (
+        "(channels, kernel height, kernel width)")
+    if node.weight.ndim != (4 if dense else 3) or node.weight.dtype != np.int8:
+        raise CompileError(node.name, f"weight is {node.weight.dtype} {node.weight.shape}",
+                           f"it must be int8 {axes}")
+    channels = node.weight.shape[1 if dense else 0]
+    if channels != source.shape[0]:
+        raise CompileError(
+            node.name, f"weights take {channels} input channels, the input {source.name!r} has "
+            f"{source.shape[0]}",
+            "grouped convolution must be written as a dense one, with zeros" if dense else
+            "a depthwise convolution has one kernel for each input channel")
+    if node.bias.shape != (node.weight.shape[0],):
+        raise CompileError(node.name, f"bias has shape {node.bias.shape}",
+                           f"it must have one entry per output channel, {node.weight.shape[0]}")
+
+
 def output_shape(node: Node, shape: Shape) -> Shape:
     """Return the shape that `node` computes from an input of `shape`."""
-    if not isinstance(node, (Convolution, MaxPool, AveragePool)):
+    if not isinstance(node, (Convolution, DepthwiseConvolution, MaxPool, AveragePool)):
         return shape
-    if isinstance(node, Convolution):
-        channels, kernel = node.weight.shape[0], node.weight.shape[2:]
+    if isinstance(node, (Convolution, DepthwiseConvolution)):
+        channels, kernel = node.weight.shape[0], node.weight.shape[-2:]
     else:
         channels, kernel = shape[0], node.kernel
     dilation = (1, 1) if isinstance(node, AveragePool) else node.dilation

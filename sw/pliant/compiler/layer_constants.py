@@ -1,0 +1,60 @@
+"""Lays out what a layer reads beside features: weights or taps, parameter records, a table."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pliant.compiler.geometry import Geometry
+from pliant.compiler.memory_plan import Constants
+from pliant.spec.memory import ceil_div, pack_parameters, pack_taps, pack_weights
+
+
+class LayerConstants:
+    """The constants of one layer, placed in DDR.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    channel_groups : int
+        Lane groups of output channels that share an instruction.
+    constants : Constants
+        Where they are placed.
+
+    Attributes
+    ----------
+    weights, parameters, table : int
+        Offsets in bytes; 0 for what the layer has not.
+    records : int
+        Parameter records: ``cols`` for every instruction, or for all that share theirs.
+    """
+
+    def __init__(self, geometry: Geometry, channel_groups: int, constants: Constants) -> None:
+        config, operation = geometry.config, geometry.operation
+        self.weights = self.table = 0
+        if operation.weight is not None:
+            self.weights = constants.place(
+                pack_taps(config, operation.weight, operation.window.dilation)
+                if geometry.depthwise else pack_weights(config, operation.weight))
+        values = [operation.bias, operation.requantization.multiplier,
+                  operation.requantization.shift]
+        per_tile = channel_groups * config.lanes
+        if not geometry.matrix and geometry.shared_record:
+            values = [np.resize(array[:1], config.cols) for array in values]
+        elif per_tile < config.cols:
+            values = [_spread(array, per_tile, config.cols) for array in values]
+        packed = pack_parameters(config, *values)
+        self.records = len(packed) // config.parameter_bytes
+        self.parameters = constants.place(packed)
+        if operation.table is not None:
+            self.table = constants.place(operation.table)
+
+
+def _spread(values: NDArray[np.int64], count: int, cols: int) -> NDArray[np.int64]:
+    """Put every `count` channels at the start of their own `cols` records."""
+    tiles = ceil_div(len(values), count)
+    padded = np.zeros((tiles, cols), np.int64)
+    flat = np.zeros(tiles * count, np.int64)
+    flat[:len(values)] = values
+    padded[:, :count] = flat.reshape(tiles, count)
+    return padded.reshape(-1)
