@@ -79,6 +79,18 @@ def model_integers(
     return {tensor: np.concatenate(part) for tensor, part in parts.items()}
 
 
+def input_integers(model: fx.GraphModule, images: torch.Tensor) -> NDArray[np.int8]:
+    """Return the integers that the input quantizer makes of real-valued images, same shape.
+
+    Its scale is a power of two, so that float32 yields what float64 does.
+    """
+    first = next(node for node in model.graph.nodes if TENSOR in node.meta)
+    assert first.args[0].op == "placeholder"
+    with torch.no_grad():
+        quantized = model.get_submodule(str(first.target))(images)
+    return _integers(quantized).astype(np.int8)
+
+
 def _float64(model: fx.GraphModule) -> fx.GraphModule:
     exact: fx.GraphModule = copy.deepcopy(model).double().eval()
     return exact
@@ -197,7 +209,10 @@ class _Exporter:
                 "padding": ir.Padding(top=rows, left=columns, bottom=rows, right=columns),
             }
         scales = weight.scale.reshape(-1).numpy() * source.scale / tensor.scale
-        return ir.Convolution(
+        kind: type[ir.Convolution | ir.DepthwiseConvolution] = ir.Convolution
+        if isinstance(layer, QuantConv2d) and layer.groups > 1:
+            kind, integers = ir.DepthwiseConvolution, integers.squeeze(1)
+        return kind(
             name=tensor.name, inputs=(source.name,), output=tensor,
             weight=integers.astype(np.int8), bias=bias.astype(np.int32),
             requantization=requantization(tensor.name, scales, low, high), **window)

@@ -43,16 +43,19 @@ def supported_operators() -> list[str]:
 def _convolution(module: fx.GraphModule, node: fx.Node) -> nn.Module:
     given = arguments(node)
     weight, bias = _weights(module, node, given)
-    if given["groups"] != 1:
+    groups = int(given["groups"])
+    depthwise = groups == weight.shape[0] and weight.shape[1] == 1
+    if groups != 1 and not depthwise:
         raise unsupported(
-            node, f"convolution in {given['groups']} groups, the accelerator's are dense",
+            node, f"convolution of {groups * weight.shape[1]} to {weight.shape[0]} channels in "
+            f"{groups} groups, the accelerator's are dense or depthwise",
             "use groups=1 (a grouped layer's weights with zeros between the groups compute the "
-            "same)")
+            "same), or as many groups as input and output channels")
     kernel, dilation = (int(weight.shape[2]), int(weight.shape[3])), pair(given["dilation"])
     layer = QuantConv2d(
-        weight.shape[1], weight.shape[0], kernel, stride=pair(given["stride"]), dilation=dilation,
-        padding=_padding(node, given["padding"], kernel, dilation), bias=bias is not None,
-        **QUANTIZERS)
+        groups * weight.shape[1], weight.shape[0], kernel, stride=pair(given["stride"]),
+        dilation=dilation, padding=_padding(node, given["padding"], kernel, dilation),
+        groups=groups, bias=bias is not None, **QUANTIZERS)
     return _with_weights(layer, weight, bias)
 
 

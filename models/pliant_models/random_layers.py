@@ -21,6 +21,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DepthwiseConvolution,
     Graph,
     Lookup,
     MaxPool,
@@ -47,6 +48,9 @@ KINDS = {
 }
 """Kinds of graphs and how often each is drawn."""
 
+EXTRA_KINDS = ("depthwise",)
+"""Kinds that are drawn only when asked for."""
+
 Drawn = TypeVar("Drawn")
 
 
@@ -65,7 +69,7 @@ def random_layer(
     max_size, max_channels : int
         Largest height and width, and largest number of channels, of inputs.
     kind : str, optional
-        One of KINDS; drawn if not given.
+        One of KINDS or EXTRA_KINDS; drawn from KINDS if not given.
     """
     rng = np.random.default_rng((seed, multiplier_bits))
     if kind is None:
@@ -132,6 +136,11 @@ class _Builder:
         channels = self._channels()
         window = self._near_target(self._window, lambda window: window.work() * channels)
         return [self._convolution("conv", self._as_input(window.shape), channels, window)], []
+
+    def depthwise(self) -> tuple[list[Node], list[Tensor]]:
+        window = self._near_target(self._window, _Window.work)
+        source = self._as_input(window.shape)
+        return [self._depthwise("depthwise", source, window)], []
 
     def linear(self) -> tuple[list[Node], list[Tensor]]:
         def draw() -> _Window:
@@ -210,20 +219,37 @@ class _Builder:
         return [self._clip("clip", self._as_input(self._shape()))], []
 
     def _convolution(self, name: str, source: Tensor, channels: int, window: _Window) -> Node:
-        rng = self.rng
+        weight, bias, spread = self._weights((channels, source.shape[0], *window.kernel), source)
+        zero_point = self._zero_point()
+        output = Tensor(name=name, shape=(channels, *window.outputs()), zero_point=zero_point)
+        return Convolution(
+            name=name, inputs=(source.name,), output=output, weight=weight, bias=bias,
+            requantization=self._requantization(spread, zero_point), stride=window.stride,
+            dilation=window.dilation, padding=window.padding)
+
+    def _depthwise(self, name: str, source: Tensor, window: _Window) -> Node:
+        weight, bias, spread = self._weights((source.shape[0], *window.kernel), source)
+        zero_point = self._zero_point()
+        output = Tensor(name=name, shape=(source.shape[0], *window.outputs()),
+                        zero_point=zero_point)
+        return DepthwiseConvolution(
+            name=name, inputs=(source.name,), output=output, weight=weight, bias=bias,
+            requantization=self._requantization(spread, zero_point), stride=window.stride,
+            dilation=window.dilation, padding=window.padding)
+
+    def _weights(
+        self, shape: tuple[int, ...], source: Tensor
+    ) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float64]]:
+        """Return weights of `shape`, output channels first; biases; the sums' rough spread."""
+        rng, channels = self.rng, shape[0]
         largest = int(rng.choice([1, 3, 20, 127]))  # small weights make ties frequent
-        weight = rng.integers(-largest, largest + 1, (channels, source.shape[0], *window.kernel))
+        weight = rng.integers(-largest, largest + 1, shape)
         energy = np.square(weight.astype(np.float64)).reshape(channels, -1).sum(axis=1)
         spread = np.sqrt(np.maximum(energy, 1) * (74**2 + source.zero_point**2))
         bias = np.rint(rng.normal(0, 0.5, channels) * spread).astype(np.int64)
         huge = rng.random(channels) < 0.03
         bias[huge] = rng.integers(-(1 << 30), 1 << 30, int(huge.sum()))
-        zero_point = self._zero_point()
-        output = Tensor(name=name, shape=(channels, *window.outputs()), zero_point=zero_point)
-        return Convolution(
-            name=name, inputs=(source.name,), output=output, weight=weight.astype(np.int8),
-            bias=bias.astype(np.int32), requantization=self._requantization(spread, zero_point),
-            stride=window.stride, dilation=window.dilation, padding=window.padding)
+        return weight.astype(np.int8), bias.astype(np.int32), spread
 
     def _requantization(
         self, spread: NDArray[np.float64], zero_point: int, *, per_channel: bool = True

@@ -20,6 +20,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DepthwiseConvolution,
     Graph,
     Lookup,
     MaxPool,
@@ -55,11 +56,15 @@ def torch_reference(
 
 def _evaluate(node: Node, operands: list[Tensor], zero_point: int, multiplier_bits: int) -> Tensor:
     value = operands[0]
-    if isinstance(node, Convolution):
+    if isinstance(node, (Convolution, DepthwiseConvolution)):
         weight, bias = (torch.from_numpy(array.astype(np.int32)) for array in
                         (node.weight, node.bias))
+        groups = 1
+        if isinstance(node, DepthwiseConvolution):
+            weight, groups = weight[:, None], len(weight)
         padded = _pad(value - zero_point, node.padding, 0).int()
-        sums = functional.conv2d(padded, _dilated(weight, node.dilation), bias, node.stride)
+        sums = functional.conv2d(padded, _dilated(weight, node.dilation), bias, node.stride,
+                                 groups=groups)
         return _requantize(sums.long(), node.requantization, multiplier_bits)
     if isinstance(node, AveragePool):
         padded = _pad(value - zero_point, node.padding, 0).int()

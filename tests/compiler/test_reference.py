@@ -6,6 +6,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DepthwiseConvolution,
     Graph,
     GraphError,
     Lookup,
@@ -57,6 +58,27 @@ def test_convolution_equals_a_loop_over_every_tap():
         exact = total * int(requantization.multiplier[o]) / 2 ** int(requantization.shift[o])
         assert result[n, o, oy, ox] == np.clip(round(exact) - 9, -128, 127)
     assert 2 * graph_macs(node, (3, 7, 6)) == macs
+
+
+def test_depthwise_convolution_is_a_dense_one_with_zeros_between_channels():
+    rng = np.random.default_rng(2)
+    value = rng.integers(-128, 128, (2, 6, 9, 7), np.int8)
+    weight = rng.integers(-127, 128, (6, 3, 2), np.int8)
+    dense = np.zeros((6, 6, 3, 2), np.int8)
+    dense[np.arange(6), np.arange(6)] = weight
+    requantization = Requantization(
+        multiplier=rng.integers(200, 256, 6), shift=rng.integers(14, 17, 6), zero_point=4)
+    fields = {"name": "layer", "inputs": ("x",), "stride": (2, 1), "dilation": (1, 2),
+              "padding": Padding(top=1, right=2), "requantization": requantization,
+              "bias": rng.integers(-10_000, 10_000, 6, np.int32),
+              "output": Tensor(name="y", shape=(6, 4, 7), zero_point=4)}
+    source = Tensor(name="x", shape=(6, 9, 7), zero_point=-3)
+    node = DepthwiseConvolution(weight=weight, **fields)
+    same = Convolution(weight=dense, **fields)
+    result, expected = (evaluate(one_node(n, source), value)["y"] for n in (node, same))
+    np.testing.assert_array_equal(result, expected)
+    assert len(np.unique(result)) > 100
+    assert 6 * graph_macs(node, source.shape) == graph_macs(same, source.shape)
 
 
 def test_large_sums_are_exact_beyond_float32():

@@ -225,13 +225,36 @@ def test_instructions_start_in_order_with_their_tokens_and_end_comes_last() -> N
 
 
 def test_255_pending_tokens_are_fine_and_one_more_is_a_fault() -> None:
-    to_matrix = 1 << Unit.MATRIX
-    full: list[Instruction] = [Load(signal=to_matrix)] * MAX_TOKENS
-    drain: list[Instruction] = [Matrix(wait=1 << Unit.LOAD)] * MAX_TOKENS
-    assert not Run([*full, *drain, End()]).fault
-    run = Run([*full, Load(signal=to_matrix), *[Store()] * 20, End()])
+    matrix, store = 1 << Unit.MATRIX, 1 << Unit.STORE
+    loads: list[Instruction] = [Load(signal=matrix)] * (MAX_TOKENS - 1)
+    # The first Matrix starts when all tokens are pending.
+    loads += [Load(signal=matrix | store), Store(wait=1 << Unit.LOAD, signal=matrix)]
+    first = Matrix(wait=1 << Unit.LOAD | 1 << Unit.STORE)
+    rest: list[Instruction] = [Matrix(wait=1 << Unit.LOAD)] * (MAX_TOKENS - 1)
+    run = Run([*loads, first, *rest, End()])
+    assert run.ended
+    assert not run.fault
+    run = Run([*loads, Load(signal=matrix), *[Store()] * 20, End()])
     assert run.fault is not None
     assert run.fault[0] == Fault.TOKEN_OVERFLOW
+
+
+def test_a_unit_gets_no_more_instructions_than_may_be_in_flight() -> None:
+    dut = Dispatcher(config=CONFIG)
+
+    async def main(ctx: Any) -> None:
+        port: Any = dut
+        ctx.set(port.load_instruction.ready, 1)
+        word = int.from_bytes(Load().encode(), "little")
+        ctx.set(dut.program.payload, {"word": word, "index": 0})
+        ctx.set(dut.program.valid, 1)
+        started = 0
+        for _ in range(10 * IN_FLIGHT):
+            started += ctx.get(port.load_start)
+            await ctx.tick()
+        assert started == IN_FLIGHT
+
+    simulate(dut, main)
 
 
 def test_a_program_without_end_is_a_fault() -> None:

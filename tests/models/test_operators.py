@@ -20,8 +20,10 @@ class Wrapped(nn.Module):
 
 
 CASES = {
-    "grouped convolution": (nn.Conv2d(4, 4, 3, groups=4), "'function' (aten.conv2d.default)",
-                            "in 4 groups", "groups=1"),
+    "grouped convolution": (nn.Conv2d(4, 4, 3, groups=2), "'function' (aten.conv2d.default)",
+                            "4 to 4 channels in 2 groups", "groups=1"),
+    "several filters a channel": (nn.Conv2d(4, 8, 3, groups=4), "'function' (aten.conv2d",
+                                  "4 to 8 channels in 4 groups", "groups=1"),
     "transposed convolution": (nn.ConvTranspose2d(4, 4, 3), "'function' (aten.conv_transpose2d",
                                "no such operator", "conv2d, "),
     "softmax": (nn.Softmax(dim=1), "'function' (aten.softmax.int)", "no such operator",

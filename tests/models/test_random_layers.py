@@ -7,7 +7,7 @@ import pytest
 from pliant.compiler.graph import AveragePool, Convolution
 from pliant.compiler.reference import evaluate
 from pliant.spec.numerics import Rounding
-from pliant_models.random_layers import KINDS, random_inputs, random_layer
+from pliant_models.random_layers import EXTRA_KINDS, KINDS, random_inputs, random_layer
 from pliant_models.torch_reference import torch_reference
 
 SEEDS = range(100)
@@ -32,7 +32,17 @@ def test_numpy_and_pytorch_give_the_same_integers(seed):
         np.testing.assert_array_equal(found[name], value, err_msg=f"{graph.name}: {name}")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(40))
+def test_numpy_and_pytorch_agree_on_depthwise_convolution(seed):
+    bits = multiplier_bits(seed)
+    graph = random_layer(seed, multiplier_bits=bits, kind="depthwise")
+    inputs = random_inputs(graph, seed, images=2)
+    expected = torch_reference(graph, inputs, multiplier_bits=bits)
+    found = evaluate(graph, inputs, multiplier_bits=bits)
+    np.testing.assert_array_equal(found["depthwise"], expected["depthwise"])
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *EXTRA_KINDS])
 def test_every_kind_can_be_asked_for(kind):
     graph = random_layer(7, multiplier_bits=16, kind=kind)
     inputs = random_inputs(graph, 7)

@@ -75,6 +75,21 @@ def test_ports_are_flat_with_single_underscores(verilog: str) -> None:
         port_names(verilog, "other")
 
 
+def test_ports_are_found_whatever_their_name_begins_with() -> None:
+    text = """module core(clk, registers_done, wired, logical, reg_data, level);
+  input clk;
+  input registers_done;
+  output reg wired;
+  output wire [3:0] logical;
+  input [7:0] reg_data;
+  output reg signed [7:0] level;
+  reg [7:0] inner;
+endmodule
+"""
+    assert port_names(text, "core") == [
+        "clk", "registers_done", "wired", "logical", "reg_data", "level"]
+
+
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_passing_tests_are_counted(verilog: str, bench: str, simulator: str) -> None:
     environment = {"EXPECTED": "1"}

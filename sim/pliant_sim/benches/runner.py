@@ -19,8 +19,10 @@ from pliant_sim.verilator import VerilatorError, cache_directory, locked, toolch
 
 Simulator = Literal["verilator", "icarus"]
 
-_PORT = re.compile(r"^\s*(?:input|output)\s+(?:wire|reg|logic)?\s*(?:\[[^\]]*\]\s*)?(\w+)\s*[;,)]",
-                   re.MULTILINE)
+_PORT = re.compile(
+    r"^\s*(?:input|output)\s+(?:(?:wire|reg|logic)\s+)?(?:signed\s+)?(?:\[[^\]]*\]\s*)?(\w+)\s*[;,)]",
+    re.MULTILINE,
+)
 _LOG_LINES = 60
 _TIMESCALE = ("1ns", "1ps")
 

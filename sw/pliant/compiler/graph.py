@@ -85,10 +85,10 @@ class Convolution(Node):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DepthwiseConvolution(Node):
-    """2-D convolution of every channel with a kernel of its own.
+    """2-D convolution of each channel with a kernel of its own.
 
-    As Convolution, but `weight` is int8 (channels, kernel height, kernel width) and the sum runs
-    over the window alone.
+    As Convolution, but output channel c reads input channel c alone: `weight` is int8 (channels,
+    kernel height, kernel width) in -127..127, `bias` int32 (channels,).
     """
 
     weight: NDArray[np.int8]

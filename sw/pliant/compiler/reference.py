@@ -14,6 +14,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DepthwiseConvolution,
     Graph,
     GraphError,
     Lookup,
@@ -85,18 +86,22 @@ def output_size(
 def graph_macs(node: Node, input_shape: Shape) -> int:
     """Return the useful multiply-accumulates of one image: kernel taps on padding do not count.
 
-    Nodes other than Convolution have none.
+    Nodes other than convolutions have none.
     """
-    if not isinstance(node, Convolution):
+    if isinstance(node, Convolution):
+        kernels = node.weight.shape[0] * node.weight.shape[1]
+    elif isinstance(node, DepthwiseConvolution):
+        kernels = node.weight.shape[0]
+    else:
         return 0
-    out, inner, kernel_height, kernel_width = node.weight.shape
+    kernel_height, kernel_width = node.weight.shape[-2:]
     _, height, width = input_shape
     pad = node.padding
     rows = _taps_inside(height, pad.top, pad.bottom, kernel_height, node.stride[0],
                         node.dilation[0])
     columns = _taps_inside(width, pad.left, pad.right, kernel_width, node.stride[1],
                            node.dilation[1])
-    return out * inner * rows * columns
+    return kernels * rows * columns
 
 
 def _taps_inside(
@@ -136,6 +141,9 @@ def _evaluate_node(
     value = operands[0]
     if isinstance(node, Convolution):
         sums = _convolve(node, value, zero_points[0])
+        return _requantize(node, sums, node.requantization, multiplier_bits)
+    if isinstance(node, DepthwiseConvolution):
+        sums = _convolve_depthwise(node, value, zero_points[0])
         return _requantize(node, sums, node.requantization, multiplier_bits)
     if isinstance(node, AveragePool):
         shifted = _pad(value.astype(np.int64) - zero_points[0], node.padding, 0)
@@ -186,6 +194,22 @@ def _convolve(node: Convolution, value: Int8Array, zero_point: int) -> Int64Arra
         part = windows[start:start + chunk].transpose(0, 2, 3, 1, 4, 5)
         product = part.reshape(-1, matrix.shape[0]) @ matrix
         sums[start:start + chunk] = product.reshape(-1, height, width, out).transpose(0, 3, 1, 2)
+    return sums + node.bias.astype(np.int64)[:, None, None]
+
+
+def _convolve_depthwise(
+    node: DepthwiseConvolution, value: Int8Array, zero_point: int
+) -> Int64Array:
+    """Return bias + sums, int64 (images, channels, height, width)."""
+    channels, *kernel = node.weight.shape
+    if channels != value.shape[1]:
+        raise GraphError(f"node {node.name!r}: depthwise weights of {channels} channels meet a "
+                         f"tensor of {value.shape[1]}")
+    shifted = _pad(np.subtract(value, zero_point, dtype=np.int64), node.padding, 0)
+    windows = _windows(node, shifted, (kernel[0], kernel[1]), node.stride, node.dilation)
+    sums = np.zeros(windows.shape[:4], np.int64)
+    for y, x in np.ndindex(*kernel):
+        sums += windows[..., y, x] * node.weight[:, y, x, None, None].astype(np.int64)
     return sums + node.bias.astype(np.int64)[:, None, None]
 
 

@@ -91,6 +91,7 @@ def requantize(
     shift : integer array or int, 0 to 62
         With Rounding.GEMMLOWP at least `multiplier_bits`.
     rounding : Rounding
+        Ties of the shift.
     multiplier_bits : int
         Width of the multiplier; the first of GEMMLOWP's two shifts.
     zero_point, clip_min, clip_max : int
