@@ -48,7 +48,7 @@ KINDS = {
 }
 """Kinds of graphs and how often each is drawn."""
 
-EXTRA_KINDS = ("depthwise",)
+EXTRA_KINDS = ("depthwise", "depthwise_add_input", "depthwise_lookup", "depthwise_clip")
 """Kinds that are drawn only when asked for."""
 
 Drawn = TypeVar("Drawn")
@@ -138,9 +138,22 @@ class _Builder:
         return [self._convolution("conv", self._as_input(window.shape), channels, window)], []
 
     def depthwise(self) -> tuple[list[Node], list[Tensor]]:
-        window = self._near_target(self._window, _Window.work)
+        window = self._near_target(lambda: self._window(dilations=(1, 1, 2, 3)), _Window.work)
+        return [self._depthwise("depthwise", self._as_input(window.shape), window)], []
+
+    def depthwise_add_input(self) -> tuple[list[Node], list[Tensor]]:
+        window = self._near_target(self._same_window, _Window.work)
         source = self._as_input(window.shape)
-        return [self._depthwise("depthwise", source, window)], []
+        conv = self._depthwise("depthwise", source, window)
+        return [conv, self._add("add", *self._shuffled(conv.output, source))], []
+
+    def depthwise_lookup(self) -> tuple[list[Node], list[Tensor]]:
+        (conv,), _ = self.depthwise()
+        return [conv, self._lookup("lookup", conv.output)], []
+
+    def depthwise_clip(self) -> tuple[list[Node], list[Tensor]]:
+        (conv,), _ = self.depthwise()
+        return [conv, self._clip("clip", conv.output)], []
 
     def linear(self) -> tuple[list[Node], list[Tensor]]:
         def draw() -> _Window:

@@ -12,6 +12,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DepthwiseConvolution,
     Graph,
     Lookup,
     MaxPool,
@@ -67,6 +68,25 @@ class NetworkBuilder:
             bias=self.rng.integers(-spread, spread, channels).astype(np.int32),
             requantization=self.requantization(channels, spread, zero_point, rounding),
             stride=(stride, stride), padding=Padding(top=pad, left=pad, bottom=pad, right=pad)))
+
+    def depthwise(
+        self, source: Tensor, kernel: int = 3, stride: int = 1, dilation: int = 1,
+        rounding: Rounding = Rounding.HALF_EVEN,
+    ) -> Tensor:
+        pad = dilation * (kernel // 2)
+        channels = source.shape[0]
+        weight = self.rng.integers(-127, 128, (channels, kernel, kernel), np.int8)
+        height, width = ((size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+                         for size in source.shape[1:])
+        zero_point = self._zero_point()
+        spread = 74.0 * 74 * kernel
+        return self._append(DepthwiseConvolution(
+            name=f"depthwise{len(self.nodes)}", inputs=(source.name,),
+            output=self._output("depthwise", (channels, height, width), zero_point),
+            weight=weight, bias=self.rng.integers(-spread, spread, channels).astype(np.int32),
+            requantization=self.requantization(channels, spread, zero_point, rounding),
+            stride=(stride, stride), dilation=(dilation, dilation),
+            padding=Padding(top=pad, left=pad, bottom=pad, right=pad)))
 
     def add(
         self, first: Tensor, second: Tensor, rounding: Rounding = Rounding.HALF_EVEN
@@ -130,6 +150,28 @@ def residual_network(
     joined = net.lookup(net.add(shortcut, main, rounding))
     mean = net.global_average(joined)
     return net.graph(net.convolution(mean, 10, kernel=1), joined)
+
+
+def inverted_residuals(
+    seed: int, multiplier_bits: int, *, channels: int = 12, size: int = 10,
+    rounding: Rounding = Rounding.HALF_EVEN,
+) -> Graph:
+    """A stem and three blocks (1x1, depthwise, 1x1), the second with a shortcut; pool, classes."""
+    net = NetworkBuilder(seed, (3, size, size + 1), multiplier_bits)
+    value = net.relu(net.convolution(net.input, channels, rounding=rounding))
+    for stride, dilation in ((2, 1), (1, 1), (1, 2)):
+        wide = net.relu(net.convolution(value, 4 * channels, kernel=1, rounding=rounding))
+        deep = net.relu(net.depthwise(wide, 3, stride, dilation, rounding=rounding))
+        narrow = net.convolution(deep, channels, kernel=1, rounding=rounding)
+        shortcut = stride == dilation == 1
+        value = net.add(value, narrow, rounding) if shortcut else narrow
+    mean = net.global_average(net.lookup(net.depthwise(value, 5, rounding=rounding)))
+    return net.graph(net.convolution(mean, 10, kernel=1), value)
+
+
+@pytest.fixture
+def inverted() -> Callable[..., Graph]:
+    return inverted_residuals
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from pliant.compiler.reference import evaluate, graph_macs
 from pliant.spec.config import PRESETS, AcceleratorConfig, preset
 from pliant.spec.numerics import Rounding
 from pliant.spec.program import Program, Segment
-from pliant_models.random_layers import random_inputs, random_layer
+from pliant_models.random_layers import EXTRA_KINDS, random_inputs, random_layer
+from pliant_models.torch_reference import torch_reference
 from pliant_sim.simulator import InstructionSimulator
 
 IMAGES = 2
@@ -55,20 +56,37 @@ def test_random_layers_are_exact_on_larger_presets(name: str) -> None:
         assert_exact(graph, config, random_inputs(graph, seed, images=IMAGES))
 
 
+@pytest.mark.parametrize(("name", "first"), [
+    ("tiny", 0), ("tiny", 40), ("tiny", 80), ("pynq_z2", 3000), ("ultra96", 3100),
+    ("kv260", 3200)])
+def test_random_depthwise_layers_are_exact(name: str, first: int) -> None:
+    config = preset(name)
+    for seed in range(first, first + 40):
+        graph = random_layer(seed, multiplier_bits=config.multiplier_bits,
+                             kind=EXTRA_KINDS[seed % len(EXTRA_KINDS)])
+        inputs = random_inputs(graph, seed, images=IMAGES)
+        assert_exact(graph, config, inputs)
+        found = evaluate(graph, inputs, multiplier_bits=config.multiplier_bits)
+        expected = torch_reference(graph, inputs, multiplier_bits=config.multiplier_bits)
+        for tensor, values in expected.items():
+            assert np.array_equal(found[tensor], values), (graph.name, tensor)
+
+
 def starved(name: str) -> AcceleratorConfig:
     """Return a preset with buffers so small that everything is cut."""
     shape = {"thin": (4, 4, 4), "square": (8, 8, 8), "wide": (4, 16, 8)}[name]
     rows, cols, axi = shape
     return AcceleratorConfig(
         name=name, rows=rows, cols=cols, axi_data_bytes=axi, feature_depth=128,
-        weight_depth=64 * rows, tap_depth=16, parameter_depth=2 * cols,
+        weight_depth=64 * rows, tap_depth=64, parameter_depth=2 * cols,
         accumulator_depth=16, multiplier_bits=16, queue_depth=2)
 
 
 @pytest.mark.parametrize("name", ["thin", "square", "wide"])
 def test_random_layers_are_exact_with_starved_buffers(name: str) -> None:
     config = starved(name)
-    kinds = ("convolution", "convolution_add_input", "add", "linear", "lookup")
+    kinds = ("convolution", "convolution_add_input", "add", "linear", "lookup", "depthwise",
+             "depthwise_add_input")
     for seed in range(2000, 2000 + CHUNK):
         graph = random_layer(seed, multiplier_bits=config.multiplier_bits, max_size=20,
                              max_channels=40, kind=kinds[seed % len(kinds)])
@@ -85,6 +103,19 @@ def test_networks_are_exact(
     graph = network(3, config.multiplier_bits, rounding=rounding)
     program = assert_exact(graph, config, random_inputs(graph, 3, images=IMAGES), fuse=fuse)
     assert len(program.layers) == (9 if fuse else len(graph.nodes))
+
+
+@pytest.mark.parametrize("rounding", list(Rounding))
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_depthwise_networks_are_exact(
+    inverted: Callable[..., Graph], name: str, rounding: Rounding
+) -> None:
+    config = preset(name)
+    graph = inverted(3, config.multiplier_bits, rounding=rounding)
+    program = assert_exact(graph, config, random_inputs(graph, 3, images=IMAGES))
+    kinds = [layer.kind for layer in program.layers]
+    assert kinds.count("depthwise") == 3
+    assert kinds.count("depthwise+table") == kinds.count("convolution+add") == 1
 
 
 def test_networks_are_exact_when_scratch_memory_is_reused(network: Callable[..., Graph]) -> None:

@@ -14,6 +14,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DepthwiseConvolution,
     Graph,
     Lookup,
     Node,
@@ -43,6 +44,16 @@ def convolution(**changes: object) -> Graph:
         "weight": weight, "bias": np.zeros(weight.shape[0], np.int32),
         "requantization": requantization(weight.shape[0]), }
     return graph(Convolution(**(values | changes)))  # type: ignore[arg-type]
+
+
+def depthwise(**changes: object) -> Graph:
+    weight = changes.pop("weight", np.ones((3, 3, 3), np.int8))
+    assert isinstance(weight, np.ndarray)
+    shape = changes.pop("shape", (3, 6, 6))
+    values: dict[str, object] = {
+        "name": "deep", "inputs": ("x",), "output": Tensor(name="y", shape=shape),  # type: ignore
+        "weight": weight, "bias": np.zeros(3, np.int32), "requantization": requantization(3)}
+    return graph(DepthwiseConvolution(**(values | changes)))  # type: ignore[arg-type]
 
 
 def graph(*nodes: Node, shape: tuple[int, int, int] = (3, 8, 8), zero_point: int = 0) -> Graph:
@@ -96,6 +107,30 @@ BAD: dict[str, tuple[Callable[[], Graph], AcceleratorConfig, str, str, str]] = {
     "grouped convolution": (
         lambda: convolution(weight=np.ones((4, 1, 3, 3), np.int8)), TINY, "conv",
         "take 1 input channels, the input 'x' has 3", "dense one"),
+    "depthwise weights of another rank": (
+        lambda: depthwise(weight=np.ones((3, 1, 3, 3), np.int8)), TINY, "deep",
+        "weight is int8 (3, 1, 3, 3)", "int8 (channels, kernel height, kernel width)"),
+    "depthwise weights of another type": (
+        lambda: depthwise(weight=np.ones((3, 3, 3), np.int16)), TINY, "deep",
+        "weight is int16 (3, 3, 3)", "must be int8"),
+    "depthwise with more outputs than inputs": (
+        lambda: depthwise(weight=np.ones((6, 3, 3), np.int8)), TINY, "deep",
+        "take 6 input channels, the input 'x' has 3", "one kernel for each input channel"),
+    "depthwise bias": (
+        lambda: depthwise(bias=np.zeros(4, np.int32)), TINY, "deep", "bias has shape (4,)",
+        "one entry per output channel, 3"),
+    "depthwise of another shape": (
+        lambda: depthwise(shape=(3, 8, 8)), TINY, "deep",
+        "declared as (3, 8, 8), the operands give (3, 6, 6)", "correct"),
+    "depthwise bias overflow": (
+        lambda: depthwise(bias=np.full(3, (1 << 31) - 1, np.int32)), TINY, "deep",
+        "an accumulator can reach", "smaller bias"),
+    "depthwise kernel larger than the tap buffer": (
+        lambda: dataclasses.replace(
+            depthwise(weight=np.ones((3, 18, 17), np.int8), shape=(3, 1, 1)),
+            inputs=(Tensor(name="x", shape=(3, 18, 17)),)),
+        TINY, "deep", "its 18x17 kernel takes 81 words of the tap buffer for one lane group, "
+        "tap_depth of 'tiny' is 64", "larger tap_depth"),
     "kernel larger than the input": (
         lambda: convolution(weight=np.ones((4, 3, 9, 9), np.int8)), TINY, "conv",
         "spans 9 pixels, the padded input has 8", "smaller kernel"),
@@ -155,5 +190,5 @@ def test_refused_with_layer_reason_and_remedy(what: str) -> None:
 
 
 def test_the_graphs_that_the_bad_ones_are_made_from_compile() -> None:
-    for good in (convolution(), add(), pool(20, 3), clip(0, 127)):
+    for good in (convolution(), depthwise(), add(), pool(20, 3), clip(0, 127)):
         assert compile_graph(good, TINY).decoded()

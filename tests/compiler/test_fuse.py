@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pliant.compiler import draw_graph, format_graph, optimize
 from pliant.compiler.fuse import fuse_add, fuse_clip, fuse_lookup
-from pliant.compiler.graph import Convolution, Graph, Requantization
+from pliant.compiler.graph import Convolution, DepthwiseConvolution, Graph, Requantization
 from pliant.compiler.lower import lower
 from pliant.compiler.operation import Operation, Reduction, operations
 from pliant.compiler.reference import evaluate
@@ -39,7 +39,10 @@ def evaluate_operations(graph: Graph, inputs: dict[str, Any]) -> dict[str, NDArr
                           window.dilation[0],
                           left:left + (window.kernel[1] - 1) * window.dilation[1] + 1:
                           window.dilation[1]]
-            if operation.weight is not None:
+            if operation.reduction is Reduction.DEPTHWISE:
+                assert operation.weight is not None
+                sums[:, y, x] = (operation.weight.astype(np.int64) * part).sum(axis=(1, 2))
+            elif operation.weight is not None:
                 sums[:, y, x] = (operation.weight.astype(np.int64) * part).sum(axis=(1, 2, 3))
             elif operation.reduction is Reduction.MAXIMUM:
                 sums[:, y, x] = part.max(axis=(1, 2))
@@ -97,6 +100,34 @@ def test_random_layers_keep_their_integers() -> None:
                                      {name: value[0] for name, value in inputs.items()})
         output = graph.outputs[0]
         assert np.array_equal(values[output], evaluate(graph, inputs)[output][0]), graph.name
+
+
+def test_depthwise_networks_keep_their_integers(inverted: Callable[..., Graph]) -> None:
+    graph = inverted(2, 31, channels=3, size=6)
+    inputs = random_inputs(graph, 2)
+    values = evaluate_operations(optimize(graph, TINY), {"x": inputs["x"][0]})
+    expected = evaluate(graph, inputs)
+    for name, value in values.items():
+        assert np.array_equal(value, expected[name][0]), name
+
+
+def test_a_depthwise_convolution_that_scales_alone_is_no_clip(
+    builder: Callable[..., Any]
+) -> None:
+    net = builder(0, (4, 6, 6), 31)
+    deep = net.depthwise(net.convolution(net.input, 4), kernel=1)
+    conv, scale = net.graph(deep).nodes
+    assert isinstance(scale, DepthwiseConvolution)
+    zero = dataclasses.replace(
+        scale, weight=np.full((4, 1, 1), 3, np.int8), bias=np.zeros(4, np.int32),
+        output=dataclasses.replace(scale.output, zero_point=0),
+        requantization=Requantization(multiplier=np.ones(4, np.int64),
+                                      shift=np.zeros(4, np.int64)))
+    source = dataclasses.replace(conv.output, zero_point=0)
+    conv = dataclasses.replace(conv, output=source, requantization=dataclasses.replace(
+        conv.requantization, zero_point=0))  # type: ignore[call-arg,attr-defined]
+    graph = net.graph(deep).replace(nodes=(conv, zero))
+    assert layers(graph) == [("conv0",), ("depthwise1",)]
 
 
 def layers(graph: Graph) -> list[tuple[str, ...]]:

@@ -29,8 +29,11 @@ SMALL = dataclasses.replace(TINY, name="small", feature_depth=256, weight_depth=
                             accumulator_depth=16)
 
 
-def steps_of(seed: int, config: AcceleratorConfig) -> list[tuple[Geometry, LayerSteps]]:
-    graph = optimize(random_layer(seed, multiplier_bits=config.multiplier_bits), config)
+def steps_of(
+    seed: int, config: AcceleratorConfig, kind: str | None = None
+) -> list[tuple[Geometry, LayerSteps]]:
+    layer = random_layer(seed, multiplier_bits=config.multiplier_bits, kind=kind)
+    graph = optimize(layer, config)
     places, _ = place_tensors(graph, config, reuse=True)
     tensors = graph.tensors()
     result = []
@@ -42,10 +45,13 @@ def steps_of(seed: int, config: AcceleratorConfig) -> list[tuple[Geometry, Layer
     return result
 
 
+@pytest.mark.parametrize("kind", [None, "depthwise"])
 @pytest.mark.parametrize("config", [TINY, SMALL, preset("pynq_z2")], ids=lambda c: c.name)
-def test_steps_compute_every_output_once_and_fit(config: AcceleratorConfig) -> None:
-    for seed in range(80):
-        for geometry, layer in steps_of(seed, config):
+def test_steps_compute_every_output_once_and_fit(
+    config: AcceleratorConfig, kind: str | None
+) -> None:
+    for seed in range(80 if kind is None else 40):
+        for geometry, layer in steps_of(seed, config, kind):
             shape = geometry.output_groups, geometry.rows.outputs, geometry.output_pitch()
             count = np.zeros(shape, int)
             for step in layer.steps:
@@ -66,6 +72,8 @@ def assert_step_fits(step: Step, layer: LayerSteps, config: AcceleratorConfig) -
         assert step.matrix.out_height * step.matrix.out_width <= config.accumulator_depth
         assert step.weights is not None
         assert step.weights.size <= config.weight_depth
+    if step.taps is not None:
+        assert step.taps.size <= config.tap_depth
 
 
 def test_small_buffers_need_every_kind_of_cut() -> None:
@@ -79,6 +87,30 @@ def test_small_buffers_need_every_kind_of_cut() -> None:
                for t, layer in zip(tilings, layers, strict=True))
     assert any(t.weight_chunk < t.input_chunk for t in tilings)
     assert {t.weights_resident for t in tilings} == {True, False}
+
+
+def test_taps_that_do_not_fit_at_once_take_turns() -> None:
+    config = dataclasses.replace(TINY, name="few taps", tap_depth=64)
+    layers = [layer for seed in range(60) for _, layer in steps_of(seed, config, "depthwise")]
+    assert {layer.tiling.weights_resident for layer in layers} == {True, False}
+    cut = [layer for layer in layers if not layer.tiling.weights_resident]
+    held = {layer.geometry.patches * layer.tiling.channel_groups for layer in cut}
+    assert min(held) <= 32 < max(held)  # two at a time, or one if it is that large
+    assert any(layer.tiling.channel_groups < config.groups_per_tile for layer in cut)
+
+
+@pytest.mark.parametrize(("kernel", "dilation", "reads"), [(1, 1, 1), (2, 1, 1), (3, 1, 4),
+                                                           (3, 2, 9), (3, 3, 4), (7, 1, 16)])
+def test_a_window_costs_a_cycle_for_each_patch(
+    builder: Callable[..., Any], kernel: int, dilation: int, reads: int
+) -> None:
+    net = builder(0, (4, 24, 24), TINY.multiplier_bits)
+    net.depthwise(net.input, kernel, dilation=dilation)
+    [operation] = operations(optimize(net.graph(net.nodes[0].output), TINY))
+    geometry = Geometry(operation, TINY, net.input.shape)
+    words = operation.output.shape[1] * operation.output.shape[2]
+    assert geometry.patches == reads
+    assert choose_tiling(geometry).cycles >= words * reads
 
 
 @pytest.mark.parametrize(("channels", "outputs", "kernel", "size", "order"), [

@@ -15,7 +15,7 @@ from pliant.compiler.reference import evaluate
 from pliant.compiler.tokens import place_tokens
 from pliant.spec.config import AcceleratorConfig, preset
 from pliant.spec.isa import Instruction, Load, Matrix, Post, Source, Store, Target, Unit
-from pliant.spec.memory import bank_of
+from pliant.spec.memory import bank_of, ceil_div, patch_taps
 from pliant.spec.program import Program
 from pliant_models.random_layers import random_inputs, random_layer
 from pliant_sim.simulator import InstructionSimulator
@@ -75,7 +75,7 @@ def touched(
             return ddr, _words(i.destination, i.group_stride, i.row_stride, i.groups,
                                ((y, x) for y in range(i.rows) for x in range(width)))
         size = {Target.WEIGHT: config.cols, Target.PARAMETER: config.parameter_bytes,
-                Target.TABLE: 1}[Target(i.target)]
+                Target.TABLE: 1, Target.TAPS: 4 * config.lanes}[Target(i.target)]
         return ddr, {(i.target, i.destination + k)
                      for k in range(len(ddr) * config.axi_data_bytes // size)}
     if isinstance(i, Matrix):
@@ -90,6 +90,10 @@ def touched(
         reads.add(("accumulator", i.accumulator_bank))
     else:
         reads |= _words(i.window, i.window_group_stride, i.window_row_stride, i.groups, _window(i))
+    if i.source == Source.DEPTHWISE:
+        words = (ceil_div(i.kernel_height, patch_taps(i.dilation_y))
+                 * ceil_div(i.kernel_width, patch_taps(i.dilation_x)))
+        reads |= {(Target.TAPS, i.taps + k) for k in range(i.groups * words)}
     if i.table_enable:
         reads.add((Target.TABLE, 0))
     pixels = [(y, x) for y in range(i.out_height) for x in range(i.out_width)]
@@ -171,10 +175,25 @@ def test_networks_are_exact_in_any_legal_order(network: Callable[..., Graph], se
         assert np.array_equal(values, expected[name])
 
 
-@pytest.mark.parametrize("kind", ["convolution", "convolution_add_input", "branches", "max_pool"])
+@pytest.mark.parametrize("seed", range(4))
+def test_depthwise_networks_are_exact_in_any_legal_order(
+    inverted: Callable[..., Graph], seed: int
+) -> None:
+    config = dataclasses.replace(preset("tiny"), tap_depth=16)
+    graph = inverted(seed, config.multiplier_bits, size=9)
+    inputs = random_inputs(graph, seed)
+    expected = evaluate(graph, inputs)
+    program = compile_graph(graph, config)
+    outputs = run_interleaved(program, config, [inputs["x"]], seed)
+    for name, values in zip(graph.outputs, outputs, strict=True):
+        assert np.array_equal(values, expected[name])
+
+
+@pytest.mark.parametrize("kind", ["convolution", "convolution_add_input", "branches", "max_pool",
+                                  "depthwise", "depthwise_add_input"])
 def test_layers_are_exact_in_any_legal_order(kind: str) -> None:
     config = dataclasses.replace(preset("tiny"), feature_depth=256, accumulator_depth=16,
-                                 weight_depth=256, queue_depth=2)
+                                 weight_depth=256, tap_depth=64, queue_depth=2)
     for seed in range(12):
         graph = random_layer(seed, multiplier_bits=31, max_size=12, max_channels=40, kind=kind)
         inputs = random_inputs(graph, seed)
@@ -188,6 +207,15 @@ def test_layers_are_exact_in_any_legal_order(kind: str) -> None:
 def test_every_hazard_of_a_network_is_ordered(network: Callable[..., Graph], name: str) -> None:
     config = preset(name)
     program = compile_graph(network(1, config.multiplier_bits, size=8), config)
+    assert unordered(program.decoded()[:-1], config) == []
+
+
+@pytest.mark.parametrize("name", ["tiny", "pynq_z2", "ultra96"])
+def test_every_hazard_of_a_depthwise_network_is_ordered(
+    inverted: Callable[..., Graph], name: str
+) -> None:
+    config = dataclasses.replace(preset(name), tap_depth=16)  # taps follow one another
+    program = compile_graph(inverted(1, config.multiplier_bits, size=8), config)
     assert unordered(program.decoded()[:-1], config) == []
 
 

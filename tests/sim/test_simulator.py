@@ -24,7 +24,7 @@ from pliant.spec.isa import (
     Target,
     Unit,
 )
-from pliant.spec.memory import bank_of, pack_parameters, pack_weights
+from pliant.spec.memory import bank_of, pack_parameters, pack_taps, pack_weights
 from pliant.spec.numerics import Rounding
 from pliant.spec.program import Program, ProgramError, Segment, TensorInfo
 from pliant_models.random_layers import random_inputs, random_layer
@@ -177,11 +177,14 @@ def test_post_does_what_its_fields_describe(
     bias, multiplier = rng.integers(-5000, 5000, 8), rng.integers(1 << 29, 1 << 31, 8)
     shift = rng.integers(38 if source == Source.ACCUMULATOR else 31, 45, 8)
     state.parameter[8:16] = pack_parameters(TINY, bias, multiplier, shift).reshape(8, -1)
+    weight = rng.integers(-127, 128, (8, 2, 3), np.int8)
+    words = pack_taps(TINY, weight, (1, 2)).reshape(-1, 16)
+    state.taps[5:5 + len(words)] = words
     post = Post(
         source=source, accumulator_bank=1, accumulator_base=2, window=7, window_group_stride=50,
         window_row_stride=6, height=6, width=9, origin_y=-1, origin_x=-2, kernel_height=2,
-        kernel_width=3, stride_y=2, stride_x=1, dilation_y=1, dilation_x=2, pad_value=-9, groups=2,
-        out_height=3, out_width=4, destination=300, destination_group_stride=20,
+        kernel_width=3, stride_y=2, stride_x=1, dilation_y=1, dilation_x=2, pad_value=-9, taps=5,
+        groups=2, out_height=3, out_width=4, destination=300, destination_group_stride=20,
         destination_row_stride=5, destination_y=1, destination_x=3, parameters=8,
         rounding=rounding, zero_point=-3, clip_min=-100, clip_max=90, add_enable=add_enable,
         residual=200, residual_group_stride=30, residual_row_stride=5, residual_y=2, residual_x=1,
@@ -197,8 +200,9 @@ def test_post_does_what_its_fields_describe(
             for ky, kx in np.ndindex(2, 3):
                 row, column = -1 + 2 * y + ky, -2 + x + 2 * kx
                 inside = 0 <= row < 6 and 0 <= column < 9
-                seen.append(word(state, 7, (50, 6), g, row, column).astype(np.int64)
-                            if inside else np.full(4, -9))
+                value = (word(state, 7, (50, 6), g, row, column).astype(np.int64)
+                         if inside else np.full(4, -9))
+                seen.append(value * weight[lanes, ky, kx] if source == Source.DEPTHWISE else value)
             values = np.max(seen, axis=0) if source == Source.MAXIMUM else np.sum(seen, axis=0)
         result = numerics.requantize(
             values + bias[lanes], multiplier[lanes], shift[lanes], rounding=rounding,
@@ -217,6 +221,25 @@ def test_post_does_what_its_fields_describe(
         address = 300 + g * 20 + (1 + y >> 1) * 5 + (3 + x >> 1)
         untouched[0, bank_of(1 + y, 3 + x), address] = written
     assert np.array_equal(state.feature.data, untouched)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (37, 2)])
+def test_depthwise_sums_too_long_for_float32_are_exact(kernel: int, stride: int) -> None:
+    config = dataclasses.replace(TINY, tap_depth=1024)
+    simulator = InstructionSimulator(config)
+    state = simulator.start(program([End()], config=config), [an_input()])
+    state.taps[...] = 127
+    state.taps[0, 0] = 126  # an odd sum: float32 would have to round it beyond 2**24
+    total = -127 * (kernel * kernel * 127 - 1)
+    state.feature.data[...] = -127
+    bias, shift = np.full(8, -total - 5), np.zeros(8)
+    state.parameter[:8] = pack_parameters(config, bias, np.ones(8), shift).reshape(8, -1)
+    simulator.execute(state, Post(
+        source=Source.DEPTHWISE, kernel_height=kernel, kernel_width=kernel, stride_x=stride,
+        height=kernel, width=kernel, pad_value=-127, window_row_stride=19, out_width=3,
+        destination=500))
+    written = word(state, 500, (0, 0), 0, 0, 0)
+    assert written.tolist() == [-5, -128, -128, -128]  # the other lanes' sums are 127 less
 
 
 def test_a_batch_gives_what_its_images_give_alone() -> None:
@@ -245,6 +268,11 @@ BROKEN: dict[str, tuple[list[Instruction], str]] = {
     "feature buffer range": ([dataclasses.replace(LOAD, destination=470), End()],
                              "reaches address 513 of the feature buffer, feature_depth is 512"),
     "weight buffer range": ([Matrix(weights=1021), End()], "reads 4 words from word 1021"),
+    "tap buffer range": ([Post(source=Source.DEPTHWISE, kernel_height=3, kernel_width=3, taps=61),
+                          End()], "reads 4 words from word 61 of the tap buffer, tap_depth is 64"),
+    "load past the tap buffer": (
+        [Load(target=Target.TAPS, segment=Segment.INPUT, destination=60, run_beats=9), End()],
+        "72 bytes pass the end of the buffer: 64 left"),
     "accumulator range": ([Matrix(out_height=5, out_width=13), End()],
                           "65 pixels from entry 0 pass accumulator_depth = 64"),
     "record alignment": ([Post(parameters=4), End()], "parameters is no multiple of cols = 8"),

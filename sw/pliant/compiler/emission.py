@@ -283,10 +283,11 @@ class LayerSteps:
     def _parameters(self, step: Step, channel: int) -> tuple[Buffer, int]:
         """Return the buffer of the parameter records and where those of `channel` begin."""
         cols = self.config.cols
-        if self.constants.records == cols:
+        records = self.constants.records
+        if records == cols:
             channel = 0
-        whole = self.constants.records <= max(cols, self.config.parameter_depth // 2)
-        count, first, key = (self.constants.records, 0, ()) if whole else (cols, channel * cols, (channel,))
+        whole = records <= max(cols, self.config.parameter_depth // 2)
+        count, first, key = (records, 0, ()) if whole else (cols, channel * cols, (channel,))
         before = self._buffers.get("parameters")
         buffer = self._current("parameters", key, Target.PARAMETER, count)
         if before is None or before[1] is not buffer:
