@@ -93,12 +93,12 @@ class MemoryImage:
                 f"program {self.program.network!r} has no input {index}; it has {len(inputs)}"
             )
         info = inputs[index]
-        if tensor.shape != info.shape or tensor.dtype != np.int8:
+        if tensor.shape != info.image_shape or tensor.dtype != np.int8:
             raise ValueError(
                 f"input {info.name!r} of {self.program.network!r}: found {tensor.dtype} "
-                f"{tensor.shape}, allowed is int8 {info.shape} (channels, height, width)"
+                f"{tensor.shape}, allowed is int8 {info.image_shape} (channels, height, width)"
             )
-        packed = pack_features(self.config, tensor)
+        packed = pack_features(self.config, info.arrange(tensor))
         self._view(info)[:] = packed
 
     def read_tensor(self, info: TensorInfo) -> NDArray[np.int8]:

@@ -171,8 +171,9 @@ class InstructionSimulator:
                              f"not {len(inputs)}")
         batch = inputs[0].shape[:-3] if inputs else ()
         for info, value in zip(program.inputs, inputs, strict=True):
-            if value.dtype != np.int8 or value.shape != (*batch, *info.shape) or len(batch) > 1:
-                raise ValueError(f"input {info.name!r} must be int8 {info.shape}, alone or in "
+            shape = info.image_shape
+            if value.dtype != np.int8 or value.shape != (*batch, *shape) or len(batch) > 1:
+                raise ValueError(f"input {info.name!r} must be int8 {shape}, alone or in "
                                  f"batches, not {value.dtype} {value.shape}")
         return batch[0] if batch else None
 
@@ -182,8 +183,8 @@ class InstructionSimulator:
         state = State(self.config, program, 1 if batch is None else batch)
         segment = state.segments[Segment.INPUT]
         for info, value in zip(program.inputs, inputs, strict=True):
-            for image, memory in zip(value.reshape(-1, *info.shape), segment, strict=True):
-                packed = pack_features(self.config, image)
+            for image, memory in zip(value.reshape(-1, *info.image_shape), segment, strict=True):
+                packed = pack_features(self.config, info.arrange(image))
                 memory[info.offset:info.offset + packed.size] = packed
         return state
 

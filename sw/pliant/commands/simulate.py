@@ -111,9 +111,10 @@ def check_inputs(program: Program, inputs: Sequence[NDArray[np.int8]]) -> int:
         raise InputError(f"program {program.network!r} has {len(program.inputs)} inputs "
                          f"({wanted}); {len(inputs)} given")
     for info, value in zip(program.inputs, inputs, strict=True):
-        if value.dtype != np.int8 or value.ndim != 4 or value.shape[1:] != info.shape:
+        if value.dtype != np.int8 or value.ndim != 4 or value.shape[1:] != info.image_shape:
             raise InputError(f"input {info.name!r} of {program.network!r} must be int8 (images, "
-                             f"{', '.join(map(str, info.shape))}), not {value.dtype} {value.shape}")
+                             f"{', '.join(map(str, info.image_shape))}), not {value.dtype} "
+                             f"{value.shape}")
     counts = {len(value) for value in inputs}
     if len(counts) != 1 or 0 in counts:
         raise InputError(f"inputs hold {sorted(counts)} images; all must hold the same number, "

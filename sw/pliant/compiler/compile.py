@@ -16,6 +16,7 @@ from pliant.compiler.schedule import Schedule, Scheduler
 from pliant.compiler.step import Step
 from pliant.compiler.tiling import choose_tiling
 from pliant.compiler.tokens import place_tokens
+from pliant.compiler.unfold import unfold_inputs
 from pliant.compiler.validate import validate_graph, validate_operation
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import End
@@ -102,7 +103,7 @@ def optimize(
     lowered = show("lower", lower(graph, config))
     for fusing in FUSING if fuse else ():
         lowered = show(fusing.__name__, fusing(lowered))
-    return lowered
+    return show("unfold_inputs", unfold_inputs(lowered, config))
 
 
 def _schedule(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, Rounding
+from pliant.spec.unfolding import Unfolding
 
 Shape = tuple[int, int, int]
 
@@ -25,12 +26,17 @@ class GraphError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """A value: (channels, height, width) int8; real value ``(q - zero_point) * scale``."""
+    """A value: (channels, height, width) int8; real value ``(q - zero_point) * scale``.
+
+    `unfolding` is set by the compiler on inputs that it wants arranged
+    (:mod:`pliant.compiler.unfold`).
+    """
 
     name: str
     shape: Shape
     scale: float = 1.0
     zero_point: int = 0
+    unfolding: Unfolding | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -102,7 +102,8 @@ def place_tensors(
         channels, height, width = tensor.shape
         shape = ceil_div(channels, config.lanes), height, row_pitch(config, width)
         info = TensorInfo(name=tensor.name, shape=tensor.shape, segment=segment, offset=offset,
-                          scale=tensor.scale, zero_point=tensor.zero_point)
+                          scale=tensor.scale, zero_point=tensor.zero_point,
+                          unfolding=tensor.unfolding)
         places[tensor.name] = DdrTensor(info, config, np.full(shape, ready))
         ends[segment] = max(ends[segment], offset + _bytes(tensor, config))
 

@@ -163,8 +163,8 @@ class Load(Instruction):
 
     DDR side: `blocks` times `runs` runs of `run_beats` contiguous beats; run r of block b starts at
     ``base[segment] + offset + b*block_stride + r*run_stride``. Buffer side, for WEIGHT, PARAMETER,
-    TABLE and TAPS: consecutive beats from `destination`. For FEATURE: lane group g, row y, column x of a
-    region at `destination` (see :mod:`pliant.spec.memory`), for g < `groups`, y < `rows`,
+    TABLE and TAPS: consecutive beats from `destination`. For FEATURE: lane group g, row y, column
+    x of a region at `destination` (see :mod:`pliant.spec.memory`), for g < `groups`, y < `rows`,
     x < `row_beats * words_per_beat`, x fastest. Both sides must have the same number of beats.
     """
 
@@ -264,10 +264,11 @@ class Post(Instruction):
     y*out_width + x`` of the bank; MAXIMUM or SUM, taken over ky < `kernel_height`,
     kx < `kernel_width` of the words of group g at the positions that Matrix defines, `pad_value`
     outside the region; DEPTHWISE, the same sum with each tap multiplied by its weight (tap words
-    from `taps` on, see :func:`pliant.spec.memory.pack_taps`). Then, with the parameter record of channel ``g*lanes + l`` modulo ``cols``:
-    requantize (bias added first), clip to `clip_min`..`clip_max`; if `add_enable`, add the residual
-    word of group g at ``(residual_y + y, residual_x + x)`` as :func:`pliant.spec.numerics.add`
-    does; if `table_enable`, replace v by ``table[v & 255]``. Written to group g at
+    from `taps` on, see :func:`pliant.spec.memory.pack_taps`). Then, with the parameter record of
+    channel ``g*lanes + l`` modulo ``cols``: requantize (bias added first), clip to
+    `clip_min`..`clip_max`; if `add_enable`, add the residual word of group g at
+    ``(residual_y + y, residual_x + x)`` as :func:`pliant.spec.numerics.add` does; if
+    `table_enable`, replace v by ``table[v & 255]``. Written to group g at
     ``(destination_y + y, destination_x + x)``.
     """
 

@@ -17,8 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pliant.spec.config import ISA_VERSION, AcceleratorConfig
 from pliant.spec.isa import INSTRUCTION_BYTES, Instruction, decode_program
+from pliant.spec.unfolding import Unfolding
 
 FORMAT = "pliant-program"
 
@@ -41,7 +45,8 @@ class TensorInfo:
     """A feature tensor in DDR, laid out as :mod:`pliant.spec.memory` says.
 
     `shape` is (channels, height, width); the real value of integer q is
-    ``(q - zero_point) * scale``.
+    ``(q - zero_point) * scale``. With `unfolding`, the tensor is made from an image of another
+    shape by whoever writes it.
     """
 
     name: str
@@ -50,6 +55,16 @@ class TensorInfo:
     offset: int
     scale: float
     zero_point: int
+    unfolding: Unfolding | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of the image that the tensor holds or is made from."""
+        return self.shape if self.unfolding is None else self.unfolding.shape
+
+    def arrange(self, image: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Return the tensor for an int8 image of `image_shape`."""
+        return image if self.unfolding is None else self.unfolding.apply(image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,5 +205,13 @@ def _tensor(item: dict[str, Any]) -> TensorInfo:
     return TensorInfo(
         name=item["name"], shape=(channels, height, width), segment=int(item["segment"]),
         offset=int(item["offset"]), scale=float(item["scale"]),
-        zero_point=int(item["zero_point"]),
+        zero_point=int(item["zero_point"]), unfolding=_unfolding(item["unfolding"]),
     )
+
+
+def _unfolding(item: dict[str, Any] | None) -> Unfolding | None:
+    if item is None:
+        return None
+    channels, height, width = (int(size) for size in item.pop("shape"))
+    return Unfolding(shape=(channels, height, width),
+                     **{name: int(value) for name, value in item.items()})
