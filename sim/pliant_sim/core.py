@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,6 +196,8 @@ class RtlCore:
         )
         self._ffi, self._c = _load(self.library)
         self._core = self._c.pliant_create()
+        # Called by close(), by garbage collection, or before the interpreter shuts down.
+        self._free = weakref.finalize(self, self._c.pliant_destroy, self._core)
         self._memory: Any = None
         self._events: NDArray[np.uint64] | None = None
         self._first_cycle = 0
@@ -202,9 +205,8 @@ class RtlCore:
 
     def close(self) -> None:
         """Free the model; using it afterwards is an error. Done by garbage collection as well."""
-        if self._core is not None:
-            self._c.pliant_destroy(self._core)
-            self._core = None
+        self._free()
+        self._core = None
 
     def __enter__(self) -> RtlCore:
         return self
@@ -214,10 +216,6 @@ class RtlCore:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_core", None) is not None:
-            self.close()
 
     def set_timing(self, timing: MemoryTiming) -> None:
         """Change the memory's behaviour; not while a program runs."""

@@ -6,14 +6,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from amaranth.hdl import Elaboratable
-from amaranth.sim import Simulator
 
 from pliant.spec.config import AcceleratorConfig, preset
 from pliant.spec.registers import Fault, FaultUnit
 from pliant_hw.axi import Response
 from pliant_hw.dma import DmaReader, DmaWriter
 from pliant_sim.benches.axi_memory import AxiMemory
+from pliant_sim.benches.simulate import simulate
 
 TINY = preset("tiny")
 CONFIGS = [
@@ -43,16 +42,6 @@ def random_runs(config: AcceleratorConfig, rng: random.Random, count: int) -> Ru
         start = rng.randrange(limit - beats + 1)
         runs.append((BASE + start * config.axi_data_bytes, beats))
     return runs
-
-
-def simulate(dut: Elaboratable, *benches: Any, background: Any = ()) -> None:
-    simulator: Any = Simulator(dut)
-    simulator.add_clock(1e-8)
-    for bench in background:  # first: their counts are up to date when a bench looks at them
-        simulator.add_testbench(bench, background=True)
-    for bench in benches:
-        simulator.add_testbench(bench)
-    simulator.run()
 
 
 async def ticks_until(ctx: Any, condition: Any, limit: int) -> int:

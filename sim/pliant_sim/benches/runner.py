@@ -124,12 +124,15 @@ def _runner(simulator: Simulator) -> cocotb_tools.runner.Runner:
 
 
 def _build(verilog: str, top: str, simulator: Simulator) -> Path:
-    arguments = []
     version = importlib.metadata.version("cocotb")
     if simulator == "verilator":
         arguments = ["-O3", "--x-assign", "fast", "--noassert", "-Wno-fatal", "-Wno-lint",
                      "-Wno-style", "--output-split", "5000"]
         version += str(toolchain().root)
+    else:
+        # Yosys starts combinational processes by the event of `reg start = 0`. SystemVerilog, the
+        # stock runner's choice, sees no event there: what depends on no other signal stays X.
+        arguments = ["-g2005"]
     key = hashlib.sha256("\0".join((verilog, top, version, *arguments)).encode()).hexdigest()[:20]
     build = cache_directory() / "benches" / f"{top}-{simulator}-{key}"
     finished = build / "finished"

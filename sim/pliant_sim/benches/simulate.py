@@ -24,6 +24,7 @@ def simulate(
 ) -> None:
     """Clock `module` until every testbench has returned; those in `background` need not.
 
+    In each cycle those in `background` run first: models are up to date when a test looks at them.
     Raises AssertionError after `limit` cycles.
     """
     async def watchdog(ctx: Any) -> None:
@@ -32,10 +33,10 @@ def simulate(
 
     simulator: Any = Simulator(module)
     simulator.add_clock(CLOCK_PERIOD)
-    for testbench in testbenches:
-        simulator.add_testbench(testbench)
     for testbench in (*background, watchdog):
         simulator.add_testbench(testbench, background=True)
+    for testbench in testbenches:
+        simulator.add_testbench(testbench)
     simulator.run()
 
 

@@ -1,0 +1,17 @@
+"""The whole core in Verilator and in Icarus against the bus models of cocotbext-axi."""
+
+import pytest
+
+from pliant_sim.benches.core_driver import CONFIG
+from pliant_sim.benches.runner import Simulator, icarus_available, run_bench
+from pliant_sim.core import core_verilog
+
+# Icarus has four-valued signals and memories that start unknown: it sees whatever depends on them.
+ICARUS = [pytest.mark.slow, pytest.mark.skipif(
+    not icarus_available(), reason="Icarus Verilog (iverilog) is not installed")]
+
+
+@pytest.mark.parametrize("simulator", ["verilator", pytest.param("icarus", marks=ICARUS)])
+def test_core_agrees_with_the_bus_models_of_cocotbext(simulator: Simulator) -> None:
+    bench = "pliant_sim.benches.top_bench"
+    assert run_bench(core_verilog(CONFIG), "pliant_core", bench, simulator=simulator) == 30
