@@ -20,6 +20,8 @@ from pliant.spec.isa import (
     End,
     Field,
     Instruction,
+    Post,
+    Source,
     Unit,
     fields,
 )
@@ -232,8 +234,22 @@ class Dispatcher(wiring.Component):
                     field, raw[field.offset:end].as_signed() if field.signed
                     else raw[field.offset:end])
             conditions.append(~raw[end:].any())
+            if kind is Post:
+                conditions += self._post_conditions(raw)
             legal = legal | Cat(conditions).all()
         return legal
+
+    def _post_conditions(self, raw: Value) -> list[Value]:
+        """Return what :meth:`pliant.spec.isa.Post.check` asks of several fields together."""
+        layout = data.StructLayout({
+            name: field.shape for name, field in instruction_layout(Post) if name != "index"})
+        post = data.View(layout, raw[HEADER_BITS:HEADER_BITS + layout.size])
+        return [
+            (post.source != Source.ACCUMULATOR) | (post.groups <= self._config.groups_per_tile),
+            ~post.parameters[:(self._config.cols - 1).bit_length()].any(),
+            post.clip_min <= post.clip_max,
+            post.add_clip_min <= post.add_clip_max,
+        ]
 
     def _field_conditions(self, field: Field, value: Value) -> list[Value]:
         conditions = []

@@ -26,7 +26,9 @@ TINY = preset("tiny")
 
 def evaluate_operations(graph: Graph, inputs: dict[str, Any]) -> dict[str, NDArray[np.int8]]:
     """Evaluate a lowered graph of one image, window by window, as an Operation is described."""
-    values = dict(inputs)
+    unfoldings = {tensor.name: tensor.unfolding for tensor in graph.inputs}
+    values = {name: value if (unfolding := unfoldings[name]) is None else unfolding.apply(value)
+              for name, value in inputs.items()}
     for operation in operations(graph):
         source = values[operation.inputs[0]].astype(np.int64)
         window, pad = operation.window, operation.window.padding
@@ -182,7 +184,7 @@ def test_every_stage_can_be_printed_and_drawn(network: Callable[..., Graph]) -> 
     graph = network(1, 31)
     optimize(graph, TINY, stages=lambda name, stage: seen.update({
         name: format_graph(stage) + draw_graph(stage)}))
-    assert list(seen) == ["graph", "lower", "fuse_clip", "fuse_add", "fuse_lookup"]
+    assert list(seen) == ["graph", "lower", "fuse_clip", "fuse_add", "fuse_lookup", "unfold_inputs"]
     assert "conv0: Convolution(x) 3x3" in seen["graph"]
     assert "conv0: convolution(x) 3x3" in seen["lower"]
     assert "convolution+add+table" in seen["fuse_lookup"]

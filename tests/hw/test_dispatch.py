@@ -20,6 +20,7 @@ from pliant.spec.isa import (
     Load,
     Matrix,
     Post,
+    Source,
     Store,
     Unit,
     decode,
@@ -54,6 +55,14 @@ def boundaries() -> Iterator[int]:
         for position in {end, end + 1, 511} - {512}:
             yield template | 1 << position
     yield from range(16)
+    for groups in range(1, 6):
+        for source in Source:
+            yield int.from_bytes(Post(source=source, groups=groups).encode(), "little")
+    for parameters in range(0, CONFIG.parameter_depth, 4):
+        yield int.from_bytes(Post(parameters=parameters).encode(), "little")
+    for low, high in ((-5, -5), (-4, -5), (127, -128), (3, 100), (100, 3)):
+        yield int.from_bytes(Post(clip_min=low, clip_max=high).encode(), "little")
+        yield int.from_bytes(Post(add_clip_min=low, add_clip_max=high).encode(), "little")
 
 
 def is_legal(word: int) -> bool:
@@ -207,6 +216,12 @@ def random_program(random: np.random.Generator, length: int) -> list[Instruction
             if field.depth is not None:
                 high = min(high, getattr(CONFIG, field.depth) - 1)
             values[field.name] = int(random.integers(field.minimum, high + 1))
+        if kind is Post:
+            values["parameters"] -= values["parameters"] % CONFIG.cols
+            for low, high in (("clip_min", "clip_max"), ("add_clip_min", "add_clip_max")):
+                values[low], values[high] = sorted((values[low], values[high]))
+            if values["source"] == Source.ACCUMULATOR:
+                values["groups"] = int(random.integers(1, CONFIG.groups_per_tile + 1))
         program.append(kind(wait=wait, signal=signal, **values))
     return [*program, End()]
 

@@ -17,7 +17,9 @@ ACCUMULATOR_BANKS = 2
 """The matrix unit fills one bank while the post-processor empties the other."""
 
 ACCUMULATE_DISTANCE = 3
-"""Cycles between reading a partial sum and being able to read its new value; ``rows`` covers it."""
+"""Cycles between reading a partial sum and being able to read its new value. A pass lasts at least
+``rows`` cycles, which covers it but for short passes that bank conflicts stretch; there the matrix
+unit waits."""
 
 
 class ConfigError(ValueError):

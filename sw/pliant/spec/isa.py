@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.numerics import Rounding
+from pliant.spec.numerics import INT8_MIN, Rounding
 
 INSTRUCTION_BYTES = 64
 OPCODE_BITS = 4
@@ -324,6 +324,19 @@ class Post(Instruction):
     add_clip_min: int = bits(8, "lower bound of the sum", signed=True, default=-128)
     add_clip_max: int = bits(8, "upper bound of the sum", signed=True, default=127)
     table_enable: int = bits(1, "look the result up in the table")
+
+    def check(self, config: AcceleratorConfig) -> None:
+        """Raise InstructionError when a field passes what `config` has, or fields disagree."""
+        super().check(config)
+        if self.source == Source.ACCUMULATOR:
+            self._check_range("groups", 1, config.groups_per_tile,
+                              f"be at most cols / lanes = {config.groups_per_tile} of "
+                              f"{config.name!r} when values come from the accumulators")
+        if self.parameters % config.cols:
+            raise InstructionError(f"Post.parameters = {self.parameters} must be a multiple of "
+                                   f"cols = {config.cols} of {config.name!r}")
+        self._check_range("clip_min", INT8_MIN, self.clip_max, "not exceed clip_max")
+        self._check_range("add_clip_min", INT8_MIN, self.add_clip_max, "not exceed add_clip_max")
 
 
 INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Load, Store, Matrix, Post)
