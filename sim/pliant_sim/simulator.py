@@ -206,7 +206,7 @@ class InstructionSimulator:
         Raises
         ------
         InstructionError
-            A field passes what the configuration has.
+            A field passes what the configuration has, or fields disagree.
         SimulationError
             An access leaves a buffer or a DDR segment, or the fields contradict one another.
         """
@@ -307,8 +307,6 @@ class InstructionSimulator:
         lanes, cols = self.config.lanes, self.config.cols
         height, width = post.out_height, post.out_width
         if post.source == Source.ACCUMULATOR:
-            if post.groups > self.config.groups_per_tile:
-                raise SimulationError(f"groups passes cols / lanes = {self.config.groups_per_tile}")
             entries = self._entries(state, post.accumulator_bank, post.accumulator_base,
                                     height * width)
             values = entries.reshape(state.batch, height, width, -1, lanes)[..., :post.groups, :]
@@ -319,8 +317,6 @@ class InstructionSimulator:
             windows = state.feature.windows(region, post, np.int32)
             reduce = np.max if post.source == Source.MAXIMUM else np.sum
             values = reduce(windows, axis=(4, 5)).astype(np.int32)
-        if post.parameters % cols:
-            raise SimulationError(f"parameters is no multiple of cols = {cols}")
         records = state.parameter[post.parameters:post.parameters + cols]
         wide = self.config.parameter_bytes == 16
         record = np.ascontiguousarray(records).view(np.dtype({

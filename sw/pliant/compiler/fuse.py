@@ -124,9 +124,9 @@ def _doubles_and_halves(operation: Operation) -> bool:
     weight, requantization = operation.weight, operation.requantization
     return (
         weight is not None
-        and operation.reduction is Reduction.CONVOLUTION
-        and weight.shape[2:] == (1, 1)
-        and np.array_equal(weight[:, :, 0, 0], 2 * np.eye(len(weight), weight.shape[1]))
+        and operation.reduction is Reduction.DEPTHWISE
+        and operation.window == Window()
+        and bool((weight == 2).all())
         and requantization.zero_point == 0
         and not operation.bias.any()
         and bool((requantization.multiplier << 1 == 1 << requantization.shift).all())

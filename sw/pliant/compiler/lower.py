@@ -81,7 +81,7 @@ def _lower_add(node: Add, unchanged: Operation, config: AcceleratorConfig) -> Op
     """Lower an addition: the first operand passes unchanged, the second is the residual.
 
     One field sets the rounding of requantization and addition. Gemmlowp's requantization at least
-    halves (its shift is wider than its multiplier), so a 1x1 convolution doubles the value first.
+    halves (its shift is wider than its multiplier), so weights of 2 double the value first.
     """
     residual = ResidualAdd(
         multiplier=node.multipliers[0], residual_multiplier=node.multipliers[1],
@@ -92,11 +92,10 @@ def _lower_add(node: Add, unchanged: Operation, config: AcceleratorConfig) -> Op
     if node.rounding is not Rounding.GEMMLOWP:
         return dataclasses.replace(
             lowered, requantization=identity(channels, node.rounding))
-    double = np.zeros((channels, channels, 1, 1), np.int8)
-    double[np.arange(channels), np.arange(channels)] = 2
     bits = config.multiplier_bits
     halve = Requantization(
         multiplier=np.full(channels, 1 << (bits - 1), np.int64),
         shift=np.full(channels, bits, np.int64), rounding=Rounding.GEMMLOWP)
     return dataclasses.replace(
-        lowered, reduction=Reduction.CONVOLUTION, weight=double, requantization=halve)
+        lowered, reduction=Reduction.DEPTHWISE, weight=np.full((channels, 1, 1), 2, np.int8),
+        requantization=halve)
