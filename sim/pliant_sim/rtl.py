@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -193,9 +193,11 @@ class RtlMachine:
 
     def run(
         self, program: Program, inputs: Sequence[NDArray[np.int8]], *, trace: bool = False,
-        max_cycles: int | None = None,
+        max_cycles: int | None = None, progress: Callable[[int], None] = lambda finished: None,
     ) -> RtlResult:
         """Run a program on int8 inputs (channels, height, width).
+
+        `progress` is told now and then how many instructions are completed.
 
         Raises
         ------
@@ -230,7 +232,7 @@ class RtlMachine:
             max_cycles = cycle_bound(program, self.config, core.timing)
         before = core.statistics()
         core.write_register("control", Control.START)
-        self._wait(program, max_cycles, before)
+        self._wait(program, max_cycles, before, progress)
         after = core.statistics()
         counters = {name: core.read_register(name) for name, _ in COUNTERS}
         return RtlResult(
@@ -241,9 +243,13 @@ class RtlMachine:
             events=tuple(core.events()), _machine=self, _run=self._runs,
         )
 
-    def _wait(self, program: Program, max_cycles: int, before: Statistics) -> None:
+    def _wait(
+        self, program: Program, max_cycles: int, before: Statistics,
+        progress: Callable[[int], None],
+    ) -> None:
         left = max_cycles
         while not self.core.run(min(left, _CHUNK)):
+            progress(sum(self.core.statistics().finished) - sum(before.finished))
             left -= _CHUNK
             if left <= 0:
                 raise SimulationTimeout(

@@ -179,3 +179,35 @@ def demo(config_name: str, images: int, output: Path, as_json: bool) -> None:
         Console().print(tables(result, output))
     if not result.equal:
         raise click.exceptions.Exit(DIFFERENCE)
+
+
+@main.command()
+@click.argument("network", required=False)
+@click.option("--all", "every", is_flag=True, help="Run every ImageNet network.")
+@config_option("Configuration", "ultra96")
+@json_option
+def bench(network: str | None, every: bool, config_name: str, as_json: bool) -> None:
+    """Run NETWORK (vgg16, resnet18, resnet50, ...) whole on the RTL: checked, cycles by layer."""
+    if every == (network is not None):
+        raise click.UsageError("give either a NETWORK or --all")
+    from rich.console import Console
+
+    from pliant.commands.bench import bench as function
+    from pliant.commands.bench import bench_all, layer_table, network_table, wide_console
+
+    config, console = preset(config_name), Console(stderr=True)
+    errors: dict[str, str] = {}
+    if network is not None:
+        result = function(network, config, console=console)
+        results, shown, table = [result], plain(result), layer_table(result)
+    else:
+        results, errors = bench_all(config, console=console)
+        shown, table = plain({"results": results, "errors": errors}), network_table(results)
+    if as_json:
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        wide_console().print(table)
+    if errors:
+        raise Failure("; ".join(f"{name}: {message}" for name, message in errors.items()))
+    if not all(item.bit_exact for item in results):
+        raise click.exceptions.Exit(DIFFERENCE)

@@ -1,0 +1,35 @@
+"""ImageNet networks: integer graph == instruction simulator == RTL in every layer."""
+
+import pytest
+
+from pliant.spec.config import preset
+from pliant_models.networks import integer_graph
+from pliant_sim.bench import BenchResult, bench
+
+TINY = {"width": 0.125, "size": 32, "classes": 10}
+TINY_LAYERS = {"vgg16": 21, "resnet18": 22, "resnet50": 55}
+"""Layers with a result in memory: an addition and the layer before it are one, and so are the mean
+over a single pixel and the addition before it."""
+
+
+def run(name: str, config: str, layers: int, **variant: float) -> BenchResult:
+    graph, images = integer_graph(name, **variant)
+    result = bench(graph, images[0], preset(config))
+    differences = [str(item) for level in result.comparisons for item in level.differences]
+    assert differences == []
+    assert [level.tensors for level in result.comparisons] == [layers, layers]
+    assert result.bit_exact
+    return result
+
+
+@pytest.mark.parametrize("config", ["tiny", "pynq_z2"])
+@pytest.mark.parametrize("name", TINY_LAYERS)
+def test_narrow_networks_give_the_same_integers_in_every_layer(name: str, config: str) -> None:
+    run(name, config, TINY_LAYERS[name], **TINY)
+
+
+@pytest.mark.slow
+def test_resnet18_runs_whole_on_the_rtl() -> None:
+    result = run("resnet18", "ultra96", 23)
+    assert result.macs == 1_680_390_912
+    assert result.utilization > 0.68
