@@ -44,8 +44,9 @@ def random_load(config: AcceleratorConfig, rng: random.Random, target: Target) -
         Target.WEIGHT: rng.randrange(64),
         Target.PARAMETER: rng.randrange(4) * max(1, size // config.parameter_bytes),
         Target.TABLE: 0,
+        Target.TAPS: rng.randrange(8),
     }[target]
-    if target == Target.PARAMETER:  # stay inside the smallest buffer
+    if target in (Target.PARAMETER, Target.TAPS):  # stay inside the smallest buffer
         run_beats, runs, blocks = rng.randint(1, 3), 2, 1
     if target == Target.TABLE:
         run_beats, runs, blocks = 256 // size, 1, 1
@@ -77,7 +78,7 @@ def expected_writes(config: AcceleratorConfig, load: Load, data: bytearray) -> M
     result: Memory = {}
     if load.target != Target.FEATURE:
         unit = {Target.WEIGHT: config.cols, Target.PARAMETER: config.parameter_bytes,
-                Target.TABLE: 1}[Target(load.target)]
+                Target.TABLE: 1, Target.TAPS: 4 * config.lanes}[Target(load.target)]
         first = load.destination * unit // size
         for beat in range(len(stream) // size):
             word = stream[beat * size:(beat + 1) * size]
@@ -108,7 +109,7 @@ class Buffers:
     async def watch(self, ctx: Any) -> None:
         dut = self.dut
         ports = {Target.WEIGHT: dut.weights, Target.PARAMETER: dut.parameters,
-                 Target.TABLE: dut.table}
+                 Target.TABLE: dut.table, Target.TAPS: dut.taps}
         probes = [signal for port in ports.values()
                   for signal in (port.valid, port.address, port.data)]
         cycle = 0
