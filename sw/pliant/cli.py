@@ -88,18 +88,21 @@ def build(config_name: str, output: Path | None, as_json: bool) -> None:
 @config_option("Configuration", "pynq_z2")
 @click.option("-o", "--output", type=click.Path(path_type=Path),
               help="Program file; build/NETWORK_NAME.pliant if not given.")
+@click.option("--stages", type=click.Path(file_okay=False, path_type=Path),
+              help="Directory for the graph after every pass, printed and drawn (Graphviz).")
 @click.option("--keep-tensors", is_flag=True,
               help="Write every layer's result to memory, to be read after a run.")
 @json_option
 def compile(
-    network: str, config_name: str, output: Path | None, keep_tensors: bool, as_json: bool
+    network: str, config_name: str, output: Path | None, keep_tensors: bool,
+    stages: Path | None, as_json: bool,
 ) -> None:
     """Compile NETWORK (digits) to a program file."""
     from pliant.commands.compile import compile as function
 
     config = preset(config_name)
     path = output or Path("build") / f"{network}_{config.name}.pliant"
-    result = function(network, config, path, keep_tensors=keep_tensors)
+    result = function(network, config, path, keep_tensors=keep_tensors, stages=stages)
     report(result, as_json, lambda: (
         f"{result.path}: {result.network} for {result.config}, {result.layers} layers, "
         f"{result.instructions} instructions, {result.macs} MACs, "

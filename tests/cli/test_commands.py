@@ -115,3 +115,12 @@ def test_the_benchmark_layer_neither_saturates_nor_vanishes():
     output = evaluate(layer_graph(), image)["output"]
     assert len(np.unique(output)) > 50
     assert (np.abs(output.astype(int)) == 127).mean() < 0.2
+
+
+def test_compile_writes_the_graph_after_every_pass(tmp_path):
+    compile(layer_graph(), CONFIG, tmp_path / "c.pliant", stages=tmp_path / "stages")
+    names = sorted(path.name for path in (tmp_path / "stages").iterdir())
+    assert names[:2] == ["00_graph.dot", "00_graph.txt"]
+    assert names[-1].endswith("_unfold_inputs.txt")
+    for path in (tmp_path / "stages").glob("*.dot"):
+        assert path.read_text().startswith("digraph")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,8 @@ class CompileResult:
 
 
 def compile(  # the command's name; the built-in is not used here
-    source: str | Graph, config: AcceleratorConfig, path: Path, *, keep_tensors: bool = False
+    source: str | Graph, config: AcceleratorConfig, path: Path, *, keep_tensors: bool = False,
+    stages: Path | None = None,
 ) -> CompileResult:
     """Compile a network for `config` and write the program file.
 
@@ -44,6 +46,8 @@ def compile(  # the command's name; the built-in is not used here
         Program file; directories are made as needed.
     keep_tensors : bool
         Write every layer's result to memory, so that it can be read after a run.
+    stages : Path, optional
+        Directory for the graph after every pass, printed (``.txt``) and drawn (``.dot``, Graphviz).
 
     Raises
     ------
@@ -52,10 +56,21 @@ def compile(  # the command's name; the built-in is not used here
     CompileError
         A layer cannot be compiled for `config`; names layer, reason and remedy.
     """
-    from pliant.compiler import compile_graph
+    from pliant.compiler import compile_graph, draw_graph, format_graph
 
     graph = network(source).graph() if isinstance(source, str) else source
-    program = compile_graph(graph, config, keep_tensors=keep_tensors)
+    count = itertools.count()
+
+    def write(name: str, stage: Graph) -> None:
+        assert stages is not None
+        stem = stages / f"{next(count):02}_{name}"
+        stem.with_suffix(".txt").write_text(format_graph(stage))
+        stem.with_suffix(".dot").write_text(draw_graph(stage))
+
+    if stages is not None:
+        stages.mkdir(parents=True, exist_ok=True)
+    program = compile_graph(graph, config, keep_tensors=keep_tensors,
+                            stages=None if stages is None else write)
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(path)
     return CompileResult(
