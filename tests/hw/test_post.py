@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from amaranth import Module
 from amaranth.lib import wiring
 from numpy.typing import NDArray
 
-from pliant.spec.config import PRESETS, AcceleratorConfig
+from pliant.spec.config import FEATURE_BANKS, PRESETS, AcceleratorConfig
 from pliant.spec.isa import Post, Source
-from pliant.spec.memory import pack_parameters
+from pliant.spec.memory import pack_parameters, pack_taps
 from pliant.spec.numerics import Rounding
 from pliant_hw.accumulators import Accumulators
 from pliant_hw.feature_buffer import FeatureBuffer
@@ -23,13 +24,27 @@ from pliant_sim.benches.golden import Features, run_post
 from pliant_sim.benches.simulate import payload, simulate
 
 TINY = dataclasses.replace(PRESETS["tiny"], feature_depth=128, parameter_depth=32,
-                           accumulator_depth=32)
+                           accumulator_depth=32, tap_depth=512)
 NARROW = dataclasses.replace(TINY, cols=4, axi_data_bytes=4, multiplier_bits=16)
 WIDE = dataclasses.replace(TINY, cols=16, multiplier_bits=8)
 PAIRS = dataclasses.replace(TINY, rows=8, cols=16, axi_data_bytes=16, multiplier_bits=16)
 CONFIGS = {"31 bits, two groups": TINY, "16 bits, one group": NARROW, "8 bits, four groups": WIDE,
            "16 bits, two records in a beat": PAIRS}
 ALL_BANKS = 0b1111
+WINDOWS = [f"window_{bank}" for bank in range(FEATURE_BANKS)]
+
+Rivals = Callable[[int], tuple[int, int]]
+"""Banks (read, written) that rivals claim in a cycle."""
+
+
+def no_rivals(cycle: int) -> tuple[int, int]:
+    """Leave all banks free."""
+    return 0, 0
+
+
+def one_bank_read(cycle: int) -> tuple[int, int]:
+    """Read one bank after the other."""
+    return 1 << cycle % FEATURE_BANKS, 0
 
 
 def as_integers(words: NDArray[Any]) -> list[int]:
@@ -53,13 +68,16 @@ class System:
             "shift": random.integers(5, 14, depth) + config.multiplier_bits,
         }
         self.table = random.integers(-128, 128, 256, np.int8)
+        self.taps = np.zeros((0, 4 * config.lanes), np.int8)
+        self.weights: dict[Post, NDArray[np.int8]] = {}
         self.module = m = Module()
         self.buffer: Any = FeatureBuffer(
-            config=config, readers=["rival", "window", "residual"], writers=["rival", "output"])
+            config=config, readers=["rival", *WINDOWS, "residual"], writers=["rival", "output"])
         m.submodules.buffer = self.buffer
         m.submodules.accumulators = self.accumulators = Accumulators(config=config)
         m.submodules.unit = self.unit = unit = PostProcessor(config=config)
-        wiring.connect(m, unit.window, self.buffer.read_window)
+        for name in WINDOWS:
+            wiring.connect(m, getattr(unit, name), getattr(self.buffer, f"read_{name}"))
         wiring.connect(m, unit.residual, self.buffer.read_residual)
         wiring.connect(m, unit.output, self.buffer.write_output)
         m.d.comb += [
@@ -70,11 +88,26 @@ class System:
             unit.read_values.eq(self.accumulators.values),
         ]
 
-    def run(self, instructions: Sequence[Post], rival: float = 0.0) -> list[int]:
-        """Execute, check the feature buffer, return the busy cycles of each instruction.
+    def depthwise(self, instruction: Post) -> Post:
+        """Return `instruction` with random weights in the tap buffer."""
+        shape = (instruction.groups * self.config.lanes, instruction.kernel_height,
+                 instruction.kernel_width)
+        weights = self.random.integers(-128, 128, shape, np.int8)
+        words = pack_taps(self.config, weights, (instruction.dilation_y, instruction.dilation_x))
+        instruction = dataclasses.replace(
+            instruction, source=Source.DEPTHWISE, taps=len(self.taps))
+        self.taps = np.concatenate([self.taps, words.reshape(-1, 4 * self.config.lanes)])
+        assert len(self.taps) <= self.config.tap_depth
+        self.weights[instruction] = weights
+        return instruction
 
-        The rivals read and claim random banks in a share `rival` of the cycles.
-        """
+    def random_rivals(self, cycle: int) -> tuple[int, int]:
+        """Claim random banks in half of the cycles."""
+        read, write = self.random.integers(16, size=2) * self.random.integers(2, size=2)
+        return int(read), int(write)
+
+    def run(self, instructions: Sequence[Post], rivals: Rivals = no_rivals) -> list[int]:
+        """Execute, check the feature buffer, return the busy cycles of each instruction."""
         busy_cycles = [0]
         running = False
 
@@ -101,14 +134,15 @@ class System:
             read, write = self.buffer.read_rival, self.buffer.write_rival
             last = self.config.feature_depth - 1
             await ctx.tick().until(self.unit.instruction.valid)
-            while running:
-                ctx.set(read.valid, int(self.random.random() < rival))
-                ctx.set(read.mask, int(self.random.integers(16)))
-                # Writes what is there already, at the end of the buffer.
-                ctx.set(write.valid, int(self.random.random() < rival))
-                ctx.set(write.mask, int(self.random.integers(16)))
-                ctx.set(write.address, [last] * 4)
-                ctx.set(write.data, as_integers(self.features.words[:, last]))
+            # Writes what is there already, at the end of the buffer.
+            ctx.set(write.address, [last] * 4)
+            ctx.set(write.data, as_integers(self.features.words[:, last]))
+            for cycle in itertools.count():
+                if not running:
+                    break
+                for port, mask in zip((read, write), rivals(cycle), strict=True):
+                    ctx.set(port.valid, int(mask != 0))
+                    ctx.set(port.mask, mask)
                 await ctx.tick()
             ctx.set(write.valid, 0)
 
@@ -122,19 +156,22 @@ class System:
         records = pack_parameters(config, *self.records.values())
         parameters = as_integers(records.reshape(-1, config.axi_data_bytes))
         table = as_integers(self.table.reshape(-1, config.axi_data_bytes))
+        taps = as_integers(self.taps.reshape(-1, config.axi_data_bytes))
         write = self.buffer.write_rival
         ctx.set(write.valid, 1)
         ctx.set(write.mask, ALL_BANKS)
-        steps = max(config.feature_depth, len(parameters), len(table),
+        steps = max(config.feature_depth, len(parameters), len(table), len(taps),
                     2 * config.accumulator_depth)
         for step in range(steps + 1):
             address = min(step, config.feature_depth - 1)
             ctx.set(write.address, [address] * 4)
             ctx.set(write.data, as_integers(self.features.words[:, address]))
-            for port, beats in ((unit.parameters, parameters), (unit.table, table)):
+            for port, beats in ((unit.parameters, parameters), (unit.table, table),
+                                (unit.taps, taps)):
                 ctx.set(port.valid, int(step < len(beats)))
-                ctx.set(port.address, min(step, len(beats) - 1))
-                ctx.set(port.data, beats[min(step, len(beats) - 1)])
+                if step < len(beats):
+                    ctx.set(port.address, step)
+                    ctx.set(port.data, beats[step])
             # An addition's sums come one cycle later; they are narrower than the accumulators.
             bank, entry = divmod(step, config.accumulator_depth)
             ctx.set(sums.add_valid, int(bank < 2))
@@ -151,7 +188,8 @@ class System:
 
     async def _compare(self, ctx: Any, instructions: Sequence[Post]) -> None:
         for instruction in instructions:
-            run_post(self.config, instruction, self.features, self.sums, self.records, self.table)
+            run_post(self.config, instruction, self.features, self.sums, self.records, self.table,
+                     self.weights.get(instruction))
         read = self.buffer.read_rival
         await ctx.tick().repeat(2)  # the rivals have stopped
         ctx.set(read.valid, 1)
@@ -163,12 +201,14 @@ class System:
             assert found == as_integers(self.features.words[:, address]), f"{address=}"
 
 
-def random_instruction(config: AcceleratorConfig, random: np.random.Generator) -> Post:
+def random_instruction(system: System) -> Post:
     """Return an instruction with every feature on or off, and regions anywhere."""
+    config, random = system.config, system.random
+
     def pick(low: int, high: int) -> int:
         return int(random.integers(low, high + 1))
 
-    source = Source(pick(0, 2))
+    source = Source(pick(0, 3))
     width = pick(1, 7)
     out_height, out_width = pick(1, 3), pick(1, 4)
     groups = pick(1, config.groups_per_tile if source == Source.ACCUMULATOR else 5)
@@ -177,12 +217,12 @@ def random_instruction(config: AcceleratorConfig, random: np.random.Generator) -
         clip = [-128, 127]
     last = config.accumulator_depth - out_height * out_width
     area = config.feature_depth // 2  # inputs below, outputs above
-    return Post(
+    instruction = Post(
         source=source, accumulator_bank=pick(0, 1), accumulator_base=pick(0, last),
         window=pick(0, 30), window_group_stride=pick(0, 3), window_row_stride=pick(1, 4),
         height=pick(1, 7), width=width, origin_y=pick(-3, 2), origin_x=pick(-3, 2),
-        kernel_height=pick(1, 3), kernel_width=pick(1, 3),
-        stride_y=pick(1, 3), stride_x=pick(1, 3), dilation_y=pick(1, 2), dilation_x=pick(1, 2),
+        kernel_height=pick(1, 4), kernel_width=pick(1, 4),
+        stride_y=pick(1, 3), stride_x=pick(1, 3), dilation_y=pick(1, 3), dilation_x=pick(1, 3),
         pad_value=pick(-128, 127), groups=groups, out_height=out_height, out_width=out_width,
         destination=area + pick(0, 20), destination_group_stride=6,
         destination_row_stride=pick(3, 4), destination_y=pick(0, 3), destination_x=pick(0, 3),
@@ -195,34 +235,80 @@ def random_instruction(config: AcceleratorConfig, random: np.random.Generator) -
         add_offset=pick(-20000, 20000), add_shift=pick(0, 12), add_zero_point=pick(-128, 127),
         add_clip_min=add_clip[0], add_clip_max=add_clip[1], table_enable=pick(0, 1),
     )
+    return system.depthwise(instruction) if source == Source.DEPTHWISE else instruction
 
 
-@pytest.mark.parametrize(("name", "rival"), [*((name, 0.5) for name in CONFIGS),
-                                             ("31 bits, two groups", 0.0)])
-def test_random_instructions_equal_numpy(name: str, rival: float) -> None:
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("conflicts", [False, True])
+def test_random_instructions_equal_numpy(name: str, conflicts: bool) -> None:
     seed = 1
     print(f"{seed=}")
-    config = CONFIGS[name]
-    system = System(config, seed)
-    instructions = [random_instruction(config, system.random) for _ in range(25)]
-    system.run(instructions, rival)
+    system = System(CONFIGS[name], seed)
+    instructions = [random_instruction(system) for _ in range(30)]
+    assert {instruction.source for instruction in instructions} == set(Source)
+    system.run(instructions, system.random_rivals if conflicts else no_rivals)
+
+
+def marginal_cycles(rivals: Rivals = no_rivals, **features: int) -> tuple[int, int]:
+    """Return the cycles that 48 more words of output take, and those of all before them."""
+    system = System(TINY, 0)
+
+    def instruction(height: int) -> Post:
+        post = Post(**{
+            "out_height": height, "out_width": 4, "destination": 64, "destination_row_stride": 2,
+            "destination_group_stride": 20, "residual_row_stride": 2, "groups": 2, "height": 16,
+            "width": 8, "window_row_stride": 4, **features})
+        return system.depthwise(post) if post.source == Source.DEPTHWISE else post
+
+    short, long = system.run([instruction(2), instruction(8)], rivals)
+    return long - short, short
+
+
+KERNEL_2X2 = {"kernel_height": 2, "kernel_width": 2, "stride_y": 2, "stride_x": 2}
+KERNEL_3X3 = {"kernel_height": 3, "kernel_width": 3, "origin_y": -1, "origin_x": -1}
+WINDOW_SOURCES = [Source.MAXIMUM, Source.SUM, Source.DEPTHWISE]
 
 
 @pytest.mark.parametrize("features", [
-    {}, {"add_enable": 1}, {"source": Source.MAXIMUM},
-    {"source": Source.SUM, "kernel_height": 2, "kernel_width": 3, "add_enable": 1},
-])
-def test_one_word_or_window_position_enters_each_cycle(features: dict[str, int]) -> None:
-    def instruction(height: int) -> Post:
-        return Post(out_height=height, out_width=4, destination=64, destination_row_stride=2,
-                    destination_group_stride=20, residual_row_stride=2, groups=2, height=8,
-                    width=8, window_row_stride=4, **features)
+    {}, {"add_enable": 1}, *({"source": source} for source in WINDOW_SOURCES)])
+def test_one_word_enters_each_cycle(features: dict[str, int]) -> None:
+    cycles, before = marginal_cycles(**features)
+    assert cycles == 48
+    assert before < 16 + 40
 
-    system = System(TINY, 0)
-    short, long = system.run([instruction(2), instruction(8)])
-    steps = 2 * 6 * 4 * instruction(1).kernel_height * instruction(1).kernel_width
-    assert long - short == steps
-    assert short < steps // 3 + 40
+
+@pytest.mark.parametrize("source", WINDOW_SOURCES)
+@pytest.mark.parametrize(("patches", "features"), [
+    (1, KERNEL_2X2),
+    (1, {**KERNEL_2X2, "dilation_y": 3}),
+    (2, {"kernel_height": 2, "kernel_width": 3}),
+    (2, {**KERNEL_2X2, "dilation_x": 2}),
+    (4, KERNEL_3X3),
+    (4, {**KERNEL_3X3, "add_enable": 1}),
+    (4, {**KERNEL_3X3, "stride_y": 2, "stride_x": 2}),
+    (9, {**KERNEL_3X3, "dilation_y": 2, "dilation_x": 2}),
+    (16, {"kernel_height": 7, "kernel_width": 7, "origin_y": -3, "origin_x": -3}),
+])
+def test_one_patch_enters_each_cycle(
+    source: Source, patches: int, features: dict[str, int]
+) -> None:
+    cycles, before = marginal_cycles(source=source, **features)
+    assert cycles == 48 * patches
+    assert before < 16 * patches + 40
+
+
+@pytest.mark.parametrize("source", WINDOW_SOURCES)
+@pytest.mark.parametrize(("expected", "features"), [
+    # A patch takes a word of each bank, and each bank is free in three of four cycles.
+    (48 * 4 // 3, KERNEL_2X2),
+    # Four patches take 9 words: of two neighbouring windows, at most 6 of a bank in 8 cycles.
+    (48 * 4, KERNEL_3X3),
+])
+def test_patches_use_every_cycle_in_which_their_banks_are_free(
+    source: Source, expected: int, features: dict[str, int]
+) -> None:
+    cycles, _ = marginal_cycles(one_bank_read, source=source, **features)
+    assert abs(cycles - expected) <= FEATURE_BANKS  # the rival's phase
 
 
 def test_a_changed_table_is_copied_once() -> None:

@@ -7,7 +7,7 @@ from pliant_models.networks import integer_graph
 from pliant_sim.bench import BenchResult, bench
 
 TINY = {"width": 0.125, "size": 32, "classes": 10}
-TINY_LAYERS = {"vgg16": 21, "resnet18": 22, "resnet50": 55}
+TINY_LAYERS = {"vgg16": 21, "resnet18": 22, "resnet50": 55, "mobilenetv2": 53}
 """Layers with a result in memory: an addition and the layer before it are one, and so are the mean
 over a single pixel and the addition before it."""
 

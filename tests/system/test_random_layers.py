@@ -7,7 +7,7 @@ import pytest
 
 from pliant.compiler import compile_graph
 from pliant.spec.config import preset
-from pliant_models.random_layers import random_inputs, random_layer
+from pliant_models.random_layers import EXTRA_KINDS, random_inputs, random_layer
 from pliant_models.torch_reference import torch_reference
 from pliant_sim.core import MemoryTiming
 from pliant_sim.rtl import RtlMachine
@@ -15,6 +15,8 @@ from pliant_sim.simulator import InstructionSimulator
 
 # Seeds by configuration: `tiny` tiles most of its layers, the wide ones hold most of them whole.
 SEEDS = {"tiny": range(0, 240), "pynq_z2": range(1000, 1060), "ultra96": range(2000, 2060)}
+DEPTHWISE_SEEDS = {"tiny": range(7000, 7120), "pynq_z2": range(8000, 8040),
+                   "ultra96": range(9000, 9040)}
 CHUNK = 10
 
 
@@ -23,9 +25,11 @@ def machine(name: str) -> RtlMachine:
     return RtlMachine(preset(name))
 
 
-def check(name: str, seed: int, timing: MemoryTiming | None = None) -> None:
+def check(
+    name: str, seed: int, timing: MemoryTiming | None = None, kind: str | None = None
+) -> None:
     config = preset(name)
-    graph = random_layer(seed, multiplier_bits=config.multiplier_bits)
+    graph = random_layer(seed, multiplier_bits=config.multiplier_bits, kind=kind)
     inputs = random_inputs(graph, seed)
     expected = torch_reference(graph, inputs, multiplier_bits=config.multiplier_bits)
     program = compile_graph(graph, config)
@@ -50,6 +54,21 @@ def check(name: str, seed: int, timing: MemoryTiming | None = None) -> None:
 def test_torch_simulator_and_rtl_give_the_same_integers(name: str, first: int) -> None:
     for seed in range(first, first + CHUNK):
         check(name, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [(name, first) for name, seeds in DEPTHWISE_SEEDS.items() for first in seeds[::CHUNK]],
+)
+def test_depthwise_layers_give_the_same_integers(name: str, first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        check(name, seed, kind=EXTRA_KINDS[seed % len(EXTRA_KINDS)])
+
+
+def test_a_few_depthwise_layers_on_the_tiny_core() -> None:
+    for seed, kind in enumerate(EXTRA_KINDS, start=7300):
+        check("tiny", seed, kind=kind)
 
 
 def test_a_few_random_layers_on_the_tiny_core() -> None:

@@ -88,8 +88,12 @@ def run_post(
     accumulators: NDArray[np.int32],
     records: dict[str, NDArray[np.int64]],
     table: NDArray[np.int8],
+    weights: NDArray[np.int8] | None = None,
 ) -> None:
-    """Execute `instruction` on `features`; `records` holds bias, multiplier and shift."""
+    """Execute `instruction` on `features`; `records` holds bias, multiplier and shift.
+
+    `weights`, int8 (channel, kernel row, kernel column), are those of DEPTHWISE.
+    """
     rounding = Rounding(instruction.rounding)
     for group in range(instruction.groups):
         channels = instruction.parameters + (
@@ -101,7 +105,7 @@ def run_post(
                 value = accumulators[instruction.accumulator_bank, entry,
                                      first:first + config.lanes].astype(np.int64)
             else:
-                value = _reduce(config, instruction, features, group, y, x)
+                value = _reduce(config, instruction, features, group, y, x, weights)
             result = requantize(
                 value + records["bias"][channels], records["multiplier"][channels],
                 records["shift"][channels], rounding=rounding,
@@ -129,19 +133,25 @@ def run_post(
 
 
 def _reduce(
-    config: AcceleratorConfig, instruction: Post, features: Features, group: int, y: int, x: int
+    config: AcceleratorConfig, instruction: Post, features: Features, group: int, y: int, x: int,
+    weights: NDArray[np.int8] | None,
 ) -> NDArray[np.int64]:
     window = []
     for ky in range(instruction.kernel_height):
         for kx in range(instruction.kernel_width):
             position = window_position(instruction, y, x, ky, kx)
             if position is None:
-                window.append(np.full(config.lanes, instruction.pad_value, np.int64))
+                tap = np.full(config.lanes, instruction.pad_value, np.int64)
             else:
                 place = features.place(
                     instruction.window, instruction.window_group_stride,
                     instruction.window_row_stride, group, *position)
-                window.append(features.words[place].astype(np.int64))
+                tap = features.words[place].astype(np.int64)
+            if instruction.source == Source.DEPTHWISE:
+                assert weights is not None, "DEPTHWISE needs weights"
+                first = group * config.lanes
+                tap = tap * weights[first:first + config.lanes, ky, kx]
+            window.append(tap)
     maximum = instruction.source == Source.MAXIMUM
     reduced: NDArray[np.int64] = np.max(window, 0) if maximum else np.sum(window, 0)
     return reduced
