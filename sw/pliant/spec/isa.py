@@ -116,9 +116,10 @@ class Instruction:
         for name in ("wait", "signal"):
             self._check_range(name, 0, (1 << TOKEN_BITS) - 1, f"fit in {TOKEN_BITS} bits")
         for field in fields(type(self)):
-            what = f"{field.width} {'signed ' if field.signed else ''}bits"
-            self._check_range(field.name, field.minimum, field.maximum,
-                              f"be {field.minimum} to {field.maximum} ({what})")
+            if not field.minimum <= getattr(self, field.name) <= field.maximum:
+                what = f"{field.width} {'signed ' if field.signed else ''}bits"
+                self._check_range(field.name, field.minimum, field.maximum,
+                                  f"be {field.minimum} to {field.maximum} ({what})")
             if field.values is not None:
                 object.__setattr__(self, field.name, field.values(getattr(self, field.name)))
 

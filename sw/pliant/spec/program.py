@@ -8,6 +8,7 @@ file is refused.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -103,8 +104,8 @@ class Program:
         return sum(layer.macs for layer in self.layers)
 
     def decoded(self) -> list[Instruction]:
-        """Return the instructions as objects."""
-        return decode_program(self.instructions)
+        """Return the instructions as objects; decoded once for runs on many images."""
+        return list(_decoded(self.instructions))
 
     def require(self, config: AcceleratorConfig) -> None:
         """Raise ProgramError unless the program is made for `config`."""
@@ -136,6 +137,11 @@ class Program:
             archive.writestr("manifest.json", json.dumps(manifest, indent=1))
             archive.writestr("instructions.bin", self.instructions)
             archive.writestr("constants.bin", self.constants)
+
+
+@functools.lru_cache(maxsize=4)
+def _decoded(instructions: bytes) -> tuple[Instruction, ...]:
+    return tuple(decode_program(instructions))
 
 
 def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None = None) -> Program:
