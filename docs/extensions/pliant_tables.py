@@ -37,6 +37,7 @@ PACKAGES = {
     "sim/pliant_sim": "Simulators",
     "sim/pliant_sim/benches": "cocotb benches",
     "models/pliant_models": "Models",
+    "models/pliant_models/networks": "ImageNet networks",
     "sw/pliant/commands": "Command line",
 }
 """Folders whose modules :func:`unit_tables` lists, and their headings."""

@@ -14,6 +14,12 @@ from pliant.spec.registers import COUNTERS, REGISTERS, Fault
 
 ROOT = Path(__file__).parents[2]
 
+PAGES = sorted(path.relative_to(ROOT) for path in (
+    ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")))
+
+SOURCE_PATH = r"`((?:hw|sw|sim|models|tests|docs|spec|compiler)/[\w./]+)`"
+SOURCE_NAME = r"`(\w+\.py)`"
+
 pytestmark = pytest.mark.slow
 
 
@@ -74,17 +80,26 @@ def test_every_decision_is_in_the_contents(site):
         assert f"{page.stem}.html" in contents
 
 
-@pytest.mark.parametrize("page", ["find_a_unit.md", "architecture.md", "testing.md"])
+@pytest.mark.parametrize("page", PAGES, ids=str)
 def test_files_that_pages_name_by_hand_exist(page):
-    text = (ROOT / "docs" / page).read_text()
-    named = re.findall(r"`((?:hw|sw|sim|models|tests)/[\w./]+)`", text)
-    assert named or page == "architecture.md"
-    for path in named:
-        assert (ROOT / path).exists(), path
+    text = (ROOT / page).read_text()
+    for path in re.findall(SOURCE_PATH, text):
+        assert any((ROOT / folder / path).exists() for folder in ("", "sw/pliant")), path
+    sources = {path.name for folder in ("hw", "sw", "sim", "models", "docs")
+               for path in (ROOT / folder).rglob("*.py")}
+    for name in re.findall(SOURCE_NAME, text):
+        assert name in sources, name
+
+
+def test_names_of_files_are_found_in_the_pages():
+    text = "".join((ROOT / page).read_text() for page in PAGES)
+    assert "hw/pliant_hw/walker.py" in re.findall(SOURCE_PATH, text)
+    assert "lower.py" in re.findall(SOURCE_NAME, text)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quick_start.md", "docs/simulators.md",
-                                  "docs/compiler.md", "docs/configurations.md"])
+                                  "docs/compiler.md", "docs/configurations.md",
+                                  "docs/decisions/0010-unfolded-input.md"])
 def test_python_examples_run(page):
     examples = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
     assert examples
