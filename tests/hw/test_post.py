@@ -249,7 +249,7 @@ def test_random_instructions_equal_numpy(name: str, conflicts: bool) -> None:
     system.run(instructions, system.random_rivals if conflicts else no_rivals)
 
 
-def marginal_cycles(rivals: Rivals = no_rivals, **features: int) -> tuple[int, int]:
+def marginal_cycles(features: dict[str, int], rivals: Rivals = no_rivals) -> tuple[int, int]:
     """Return the cycles that 48 more words of output take, and those of all before them."""
     system = System(TINY, 0)
 
@@ -272,7 +272,7 @@ WINDOW_SOURCES = [Source.MAXIMUM, Source.SUM, Source.DEPTHWISE]
 @pytest.mark.parametrize("features", [
     {}, {"add_enable": 1}, *({"source": source} for source in WINDOW_SOURCES)])
 def test_one_word_enters_each_cycle(features: dict[str, int]) -> None:
-    cycles, before = marginal_cycles(**features)
+    cycles, before = marginal_cycles(features)
     assert cycles == 48
     assert before < 16 + 40
 
@@ -292,7 +292,7 @@ def test_one_word_enters_each_cycle(features: dict[str, int]) -> None:
 def test_one_patch_enters_each_cycle(
     source: Source, patches: int, features: dict[str, int]
 ) -> None:
-    cycles, before = marginal_cycles(source=source, **features)
+    cycles, before = marginal_cycles({"source": source, **features})
     assert cycles == 48 * patches
     assert before < 16 * patches + 40
 
@@ -307,7 +307,7 @@ def test_one_patch_enters_each_cycle(
 def test_patches_use_every_cycle_in_which_their_banks_are_free(
     source: Source, expected: int, features: dict[str, int]
 ) -> None:
-    cycles, _ = marginal_cycles(one_bank_read, source=source, **features)
+    cycles, _ = marginal_cycles({"source": source, **features}, one_bank_read)
     assert abs(cycles - expected) <= FEATURE_BANKS  # the rival's phase
 
 

@@ -29,7 +29,13 @@ def test_narrow_networks_give_the_same_integers_in_every_layer(name: str, config
 
 
 @pytest.mark.slow
-def test_resnet18_runs_whole_on_the_rtl() -> None:
-    result = run("resnet18", "ultra96", 23)
-    assert result.macs == 1_680_390_912
-    assert result.utilization > 0.68
+@pytest.mark.parametrize(("name", "layers", "macs", "utilization"), [
+    ("resnet18", 23, 1_680_390_912, 0.85),
+    ("mobilenetv2", 54, 299_676_304, 0.42),
+])
+def test_whole_networks_on_the_rtl(
+    name: str, layers: int, macs: int, utilization: float
+) -> None:
+    result = run(name, "ultra96", layers)
+    assert result.macs == macs
+    assert result.utilization > utilization
