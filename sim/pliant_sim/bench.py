@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ class BenchResult:
     rtl_kilocycles_per_second : float
     ddr_bytes : int
         Read and written, instructions included.
+    estimated_cycles : int
+        Of the whole network by the compiler's cycle model: the sum over its layers.
+    estimate_error : float
+        ``estimated_cycles / cycles - 1``.
+    median_layer_error : float
+        Median over the layers of the magnitude of :attr:`LayerCycles.estimate_error`.
     layers : tuple of LayerCycles
     memory : MemoryTiming
         The DDR model: latency, bandwidth, outstanding bursts.
@@ -75,6 +82,9 @@ class BenchResult:
     rtl_seconds: float
     rtl_kilocycles_per_second: float
     ddr_bytes: int
+    estimated_cycles: int
+    estimate_error: float
+    median_layer_error: float
     layers: tuple[LayerCycles, ...]
     memory: MemoryTiming
     clock_mhz: int
@@ -130,6 +140,8 @@ def bench(
         compare(RTL, expected, {name: run.tensor(name)[np.newaxis] for name in kept}, kept),
     )
     machine.close()
+    layers = layer_cycles(program, config, run.events, run.cycles)
+    estimate = sum(layer.estimated_cycles for layer in layers)
     beats = run.counters["read_beats"] + run.counters["write_beats"]
     return BenchResult(
         network=graph.name, config=config.name, macs=program.macs, cycles=run.cycles,
@@ -137,7 +149,9 @@ def bench(
         bit_exact=all(comparison.equal for comparison in comparisons),
         rtl_seconds=seconds, rtl_kilocycles_per_second=run.cycles / seconds / 1e3,
         ddr_bytes=beats * config.axi_data_bytes,
-        layers=layer_cycles(program, config, run.events, run.cycles),
+        estimated_cycles=estimate, estimate_error=estimate / run.cycles - 1,
+        median_layer_error=statistics.median(abs(layer.estimate_error) for layer in layers),
+        layers=layers,
         memory=machine.core.timing, clock_mhz=config.board.clock_mhz,
         estimated_images_per_second=config.board.clock_mhz * 1e6 / run.cycles,
         counters=run.counters, comparisons=comparisons, instructions=total,

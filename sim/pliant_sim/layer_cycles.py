@@ -49,6 +49,11 @@ class LayerCycles:
     utilization : float
         ``macs / (rows * cols * cycles)``. Work done while the layer before still drained counts
         here, so a short layer may pass 1.
+    estimated_cycles : int
+        What the compiler's cycle model expected of `cycles`.
+    estimate_error : float
+        ``estimated_cycles / cycles - 1``. What overlaps the layer before, such as loads of the
+        first tile, is not in the layer's own time, in estimate and measurement alike.
     ddr_bytes : int
         Bytes that its instructions move, and the instructions themselves.
     stalls : dict
@@ -60,6 +65,8 @@ class LayerCycles:
     macs: int
     cycles: int
     utilization: float
+    estimated_cycles: int
+    estimate_error: float
     ddr_bytes: int
     stalls: dict[str, int]
 
@@ -84,6 +91,8 @@ def layer_cycles(
         LayerCycles(
             name=layer.name, kind=layer.kind, macs=layer.macs, cycles=end - start,
             utilization=layer.macs / (config.peak_macs_per_cycle * max(1, end - start)),
+            estimated_cycles=layer.estimated_cycles,
+            estimate_error=layer.estimated_cycles / max(1, end - start) - 1,
             ddr_bytes=sum(_ddr_bytes(item, config)
                           for item in timeline.instructions[slice(*layer.instructions)]),
             stalls={cause: round(amount) for cause, amount in causes.items()})

@@ -19,6 +19,7 @@ from pliant_sim.layer_cycles import STALLS, LayerCycles
 
 def layer(name, kind, macs, cycles, **stalls):
     return LayerCycles(name=name, kind=kind, macs=macs, cycles=cycles, ddr_bytes=4 * cycles,
+                       estimated_cycles=cycles + 25, estimate_error=25 / cycles,
                        utilization=macs / (512 * cycles), stalls={**dict.fromkeys(STALLS, 0),
                                                                   **stalls})
 
@@ -34,7 +35,8 @@ def result():
     return BenchResult(
         network="net", config="ultra96", macs=256_000, cycles=1250, utilization=0.4,
         bit_exact=True, rtl_seconds=0.01, rtl_kilocycles_per_second=125.0, ddr_bytes=5000,
-        layers=layers, memory=MemoryTiming(latency=80, bytes_per_cycle=24), clock_mhz=250,
+        estimated_cycles=1300, estimate_error=0.04, median_layer_error=0.0625, layers=layers,
+        memory=MemoryTiming(latency=80, bytes_per_cycle=24), clock_mhz=250,
         estimated_images_per_second=200_000.0, counters={"cycles": 1250},
         comparisons=(comparison(SIMULATOR), comparison(RTL)), instructions=9,
         compile_seconds=0.1, evaluate_seconds=0.1, simulator_seconds=0.1)
@@ -61,11 +63,11 @@ def run_with(monkeypatch, result, *arguments):
 def test_the_layer_table_shows_layers_kinds_whole_and_causes(result):
     text = shown(layer_table(result))
     rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
-    for words in ("50.0%", "40.0%", "10.0%", "1,000", "4.0"):
+    for words in ("50.0%", "40.0%", "10.0%", "1,000", "1,025", "+2.5%", "4.0"):
         assert words in rows["stem"]
     assert "100.0%" in rows["pool"]
     whole = rows["whole"]
-    for words in ("1,250", "40.0%", "32.0%", "8.0%", "20.0%"):
+    for words in ("1,250", "1,300", "+4.0%", "40.0%", "32.0%", "8.0%", "20.0%"):
         assert words in whole
     for doc in STALLS.values():
         assert doc in text
@@ -77,6 +79,7 @@ def test_the_network_table_has_a_row_for_each(result):
     text = shown(network_table([result, dataclasses.replace(result, network="other")]))
     assert text.count("40.0%") == 2
     assert text.count("all") == 2
+    assert text.count("+4.0%") == text.count("6.2%") == 2
 
 
 def test_json_has_the_figures(result, monkeypatch):
@@ -84,11 +87,13 @@ def test_json_has_the_figures(result, monkeypatch):
     assert outcome.exit_code == 0
     found = json.loads(outcome.stdout)
     for key in ("network", "config", "macs", "cycles", "utilization", "bit_exact", "rtl_seconds",
-                "rtl_kilocycles_per_second", "ddr_bytes"):
+                "rtl_kilocycles_per_second", "ddr_bytes", "estimated_cycles", "estimate_error",
+                "median_layer_error"):
         assert found[key] == getattr(result, key)
     assert found["layers"][0] == {
         "name": "stem", "kind": "convolution", "macs": 256_000, "cycles": 1000,
-        "utilization": 0.5, "ddr_bytes": 4000, "stalls": {
+        "utilization": 0.5, "estimated_cycles": 1025, "estimate_error": 0.025,
+        "ddr_bytes": 4000, "stalls": {
             "unused": 400, "pass": 0, "load": 100, "post": 0, "store": 0, "issue": 0}}
 
 

@@ -29,9 +29,11 @@ def program() -> Program:
         network="net", config_name="tiny", fingerprint=config.fingerprint,
         instructions=b"".join(instruction.encode() for instruction in INSTRUCTIONS),
         constants=b"", scratch_bytes=0, inputs=(), outputs=(),
-        layers=(LayerInfo(name="conv", kind="convolution", macs=84, instructions=(0, 3),
+        layers=(LayerInfo(name="conv", kind="convolution", macs=84,
+                          estimated_cycles=100, instructions=(0, 3),
                           output=None),
-                LayerInfo(name="pool", kind="maximum", macs=0, instructions=(3, 5), output=None)),
+                LayerInfo(name="pool", kind="maximum", macs=0,
+                          estimated_cycles=100, instructions=(3, 5), output=None)),
     )
 
 

@@ -114,7 +114,7 @@ def test_a_window_costs_a_cycle_for_each_patch(
 
 
 @pytest.mark.parametrize(("channels", "outputs", "kernel", "size", "order"), [
-    (16, 64, 5, 20, "channel-tile-band"),  # weights are more than inputs: load them once
+    (16, 64, 5, 24, "channel-tile-band"),  # weights are more than inputs: load them once
     (20, 70, 5, 12, "tile-channel-band"),  # one input tile of several bands
     (32, 64, 3, 24, "tile-band-channel"),
 ])

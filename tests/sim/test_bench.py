@@ -30,6 +30,10 @@ def test_figures_follow_from_the_run():
     assert sum(layer.macs for layer in result.layers) == result.macs
     assert sum(layer.cycles for layer in result.layers) == result.cycles
     assert result.utilization == result.macs / (32 * result.cycles)
+    assert sum(layer.estimated_cycles for layer in result.layers) == result.estimated_cycles
+    assert result.estimate_error == result.estimated_cycles / result.cycles - 1
+    errors = [layer.estimated_cycles / layer.cycles - 1 for layer in result.layers]
+    assert result.median_layer_error == np.median(np.abs(errors))
     assert result.rtl_kilocycles_per_second == result.cycles / result.rtl_seconds / 1e3
     assert result.memory == MemoryTiming.of_board(CONFIG)
     assert {level.level: level.tensors for level in result.comparisons} == {SIMULATOR: 2, RTL: 2}

@@ -21,6 +21,7 @@ def program(*layers: tuple[int, list[Instruction]]) -> Program:
         start = len(instructions)
         instructions += own
         infos.append(LayerInfo(name=f"layer{index}", kind="convolution", macs=macs,
+                               estimated_cycles=100,
                                instructions=(start, len(instructions)), output=None))
     return Program(
         network="net", config_name=CONFIG.name, fingerprint=CONFIG.fingerprint,

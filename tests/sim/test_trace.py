@@ -16,7 +16,8 @@ PROGRAM = Program(
     network="net", config_name=CONFIG.name, fingerprint=CONFIG.fingerprint,
     instructions=b"".join(item.encode() for item in INSTRUCTIONS), constants=b"", scratch_bytes=0,
     inputs=(), outputs=(),
-    layers=(LayerInfo(name="conv1", kind="convolution", macs=1, instructions=(1, 3), output=None),),
+    layers=(LayerInfo(name="conv1", kind="convolution", macs=1,
+                      estimated_cycles=100, instructions=(1, 3), output=None),),
 )
 # The second load starts in the cycle in which the first completes.
 EVENTS = [

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from pliant_sim.layer_cycles import LayerCycles
 
 
-TABLE_WIDTH = 150
+TABLE_WIDTH = 170
+
+ERROR_MEANING = (
+    "error: of the compiler's cycle model, by which it chose the tiling, against the RTL; median\n"
+    "layer: the median magnitude over the layers, each of which begins where the one before ends")
 
 
 def bench(name: str, config: AcceleratorConfig, *, console: Console) -> BenchResult:
@@ -90,19 +94,20 @@ def network_table(results: Iterable[BenchResult]) -> RenderableType:
     table = Table(box=box.SIMPLE)
     for name in ("network", "config"):
         table.add_column(name)
-    for name in ("MMACs", "kcycles", "array used", "DDR MB", "DDR B/cycle", "RTL s", "kcycles/s",
-                 "images/s (estimate)", "layers equal"):
+    for name in ("MMACs", "kcycles", "array used", "error", "median layer", "DDR MB",
+                 "DDR B/cycle", "RTL s", "kcycles/s", "images/s (estimate)", "layers equal"):
         table.add_column(name, justify="right")
     results = list(results)
     for result in results:
         table.add_row(
             result.network, result.config, f"{result.macs / 1e6:,.0f}",
             f"{result.cycles / 1e3:,.0f}", f"{result.utilization:.1%}",
+            f"{result.estimate_error:+.1%}", f"{result.median_layer_error:.1%}",
             f"{result.ddr_bytes / 1e6:.1f}", f"{result.ddr_bytes / result.cycles:.1f}",
             f"{result.rtl_seconds:.0f}", f"{result.rtl_kilocycles_per_second:.0f}",
             f"{result.estimated_images_per_second:.1f}",
             "all" if result.bit_exact else "DIFFERENT")
-    return Group(table, *_memories(results), *_differences(results))
+    return Group(table, Text(ERROR_MEANING), *_memories(results), *_differences(results))
 
 
 def layer_table(result: BenchResult) -> RenderableType:
@@ -112,7 +117,7 @@ def layer_table(result: BenchResult) -> RenderableType:
     table = Table(box=box.SIMPLE, title=f"{result.network} on {result.config}: cycles by layer")
     table.add_column("layer")
     table.add_column("kind")
-    for name in ("MMACs", "cycles", "array used", "B/cycle", *STALLS):
+    for name in ("MMACs", "cycles", "estimate", "error", "array used", "B/cycle", *STALLS):
         table.add_column(name, justify="right")
     for layer in result.layers:
         table.add_row(layer.name, layer.kind, *_figures([layer], result))
@@ -132,11 +137,13 @@ def _figures(layers: Iterable[LayerCycles], result: BenchResult) -> list[str]:
     """Return the cells of layers taken together."""
     layers = list(layers)
     cycles = sum(layer.cycles for layer in layers)
+    estimate = sum(layer.estimated_cycles for layer in layers)
     macs = sum(layer.macs for layer in layers)
     peak = result.macs / (result.utilization * result.cycles)
     stalls = {cause: sum(layer.stalls[cause] for layer in layers) for cause in layers[0].stalls}
     return [
-        f"{macs / 1e6:,.1f}", f"{cycles:,}", f"{macs / (peak * max(1, cycles)):.1%}",
+        f"{macs / 1e6:,.1f}", f"{cycles:,}", f"{estimate:,}",
+        f"{estimate / max(1, cycles) - 1:+.1%}", f"{macs / (peak * max(1, cycles)):.1%}",
         f"{sum(layer.ddr_bytes for layer in layers) / max(1, cycles):.1f}",
         *(f"{amount / max(1, cycles):.1%}" if amount else "" for amount in stalls.values()),
     ]

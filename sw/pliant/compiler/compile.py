@@ -14,7 +14,7 @@ from pliant.compiler.memory_plan import Constants, DdrTensor, place_tensors
 from pliant.compiler.operation import operations
 from pliant.compiler.schedule import Schedule, Scheduler
 from pliant.compiler.step import Step
-from pliant.compiler.tiling import choose_tiling
+from pliant.compiler.tiling import Tiling, choose_tiling
 from pliant.compiler.tokens import place_tokens
 from pliant.compiler.unfold import unfold_inputs
 from pliant.compiler.validate import validate_graph, validate_operation
@@ -71,16 +71,16 @@ def compile_graph(
         validate_operation(operation, config)
     places, scratch_bytes = place_tensors(lowered, config, reuse=not keep_tensors)
     constants = Constants(config)
-    schedule = _schedule(lowered, config, places, constants)
+    tilings, schedule = _schedule(lowered, config, places, constants)
     instructions = place_tokens([*schedule.instructions, End()], config)
     ends = [*schedule.layer_starts[1:], len(schedule.instructions)]
     layers = tuple(
         LayerInfo(
             name=" + ".join(operation.layers), kind=operation.kind, macs=operation.macs,
-            instructions=(start, end),
+            estimated_cycles=tiling.cycles, instructions=(start, end),
             output=places[operation.output.name].info if keep_tensors else None)
-        for operation, start, end in zip(operations(lowered), schedule.layer_starts, ends,
-                                         strict=True)
+        for operation, tiling, start, end in zip(
+            operations(lowered), tilings, schedule.layer_starts, ends, strict=True)
     )
     return Program(
         network=graph.name, config_name=config.name, fingerprint=config.fingerprint,
@@ -108,7 +108,7 @@ def optimize(
 
 def _schedule(
     lowered: Graph, config: AcceleratorConfig, places: dict[str, DdrTensor], constants: Constants
-) -> Schedule:
+) -> tuple[list[Tiling], Schedule]:
     """Tile the layers and put their instructions in order.
 
     Feature buffer arenas of consecutive layers start from opposite ends, so that a layer's first
@@ -116,14 +116,16 @@ def _schedule(
     """
     steps: list[Step] = []
     arenas: list[Arena] = []
+    tilings: list[Tiling] = []
     tensors = lowered.tensors()
     for index, operation in enumerate(operations(lowered)):
         geometry = Geometry(operation, config, tensors[operation.inputs[0]].shape)
         tiling = choose_tiling(geometry)
+        tilings.append(tiling)
         size = tiling.arena(operation.residual is not None)
         start = config.feature_depth - size if index % 2 else 0
         layer = LayerSteps(geometry, tiling, places, constants, layer=index,
                            first_step=len(steps), arena_start=start)
         steps += layer.steps
         arenas.append(layer.arena)
-    return Scheduler(config, steps, arenas).run()
+    return tilings, Scheduler(config, steps, arenas).run()

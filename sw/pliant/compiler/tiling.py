@@ -19,10 +19,12 @@ from pliant.spec.memory import ceil_div, region_strides, round_up
 ORDERS = ("tile-band-channel", "tile-channel-band", "channel-tile-band")
 """Loop nests, outermost first; chunks of input channels are always innermost."""
 
-MATRIX_OVERHEAD = 24
-"""Estimated cycles between two matrix or post instructions."""
-TRANSFER_OVERHEAD = 32
-"""Estimated cycles that a Load or Store adds to its beats."""
+MATRIX_OVERHEAD = 8
+"""Cycles of a Matrix instruction besides its words."""
+POST_OVERHEAD = 20
+"""Cycles of a Post instruction besides its words and the fetch of its parameters."""
+TRANSFER_OVERHEAD = 16
+"""Cycles that a Load or Store adds to its beats: addresses go ahead of data."""
 MAX_OUTPUT_SLOTS = 4
 WIDTHS_TRIED = 2
 
@@ -220,7 +222,7 @@ def _tiling(
     if geometry.matrix and not resident:
         half = max(geometry.group_words, config.weight_depth // 2)
         weight_chunk = min(chunk, half // geometry.group_words)
-        weight_chunk = ceil_div(chunk, ceil_div(chunk, weight_chunk))
+        weight_chunk = _even_part(chunk, weight_chunk)
     cut = Tiling(
         tile_height=tile, band_height=band, tile_width=width, channel_groups=channel_groups,
         input_chunk=chunk, weight_chunk=weight_chunk, order=order, weights_resident=resident,
@@ -230,10 +232,24 @@ def _tiling(
     return dataclasses.replace(cut, cycles=cycles, traffic=traffic)
 
 
+def _even_part(total: int, limit: int) -> int:
+    """Return a part of `total`, at most `limit`: all parts equal, if this takes few more of them.
+
+    Parts of different sizes would leave gaps in the ring that the weight buffer is.
+    """
+    least = ceil_div(total, limit)
+    for count in range(least, min(total, least + least // 2 + 1) + 1):
+        if total % count == 0:
+            return total // count
+    return ceil_div(total, least)
+
+
 def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
     """Return estimates for a layer: cycles and bytes moved.
 
-    The cycles are those of the busiest unit plus what nothing overlaps at both ends.
+    The cycles are those of the busiest unit, plus the other units' at the first and the last step,
+    which nothing overlaps. Weights and parameters of the first step are taken to have been loaded
+    during the layer before. Constants are measured on the RTL.
     """
     config = geometry.config
     rows, columns = geometry.rows, geometry.columns
@@ -244,7 +260,6 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
     chunks = ceil_div(geometry.input_groups, tiling.input_chunk) if geometry.matrix else 1
     parts = ceil_div(tiling.input_chunk, tiling.weight_chunk) if geometry.matrix else 1
     steps = tiles * bands * channels
-    matrix_steps = steps * chunks * parts
 
     def loads(nest: dict[str, int], key: str) -> int:
         """Count the runs of equal `key` indices through the loop nest."""
@@ -275,17 +290,44 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
     pixels = tiling.band_height * tiling.tile_width
     out_bytes = pixels * tiling.channel_groups * config.lanes
     residual = 1 if geometry.operation.residual else 0
+    outputs = geometry.output_groups * rows.outputs * columns.outputs
     moved = (input_loads * per_load + weight_loads * weight_bytes
-             + steps * out_bytes * (1 + residual))
+             + outputs * config.lanes * (1 + residual))
     transfers = input_loads * bands + weight_loads + steps * (1 + residual)
     bandwidth = min(config.board.ddr_bytes_per_cycle, config.axi_data_bytes)
     memory = moved / bandwidth + transfers * TRANSFER_OVERHEAD
-    passes = geometry.taps * min(tiling.weight_chunk, geometry.input_groups)
-    matrix: float = matrix_steps * (passes * max(pixels, config.rows) + MATRIX_OVERHEAD)
-    reads = 1 if geometry.matrix else geometry.patches
-    post = steps * (pixels * tiling.channel_groups * reads + MATRIX_OVERHEAD)
-    edge = (per_load / bands + weight_bytes + out_bytes) / bandwidth + post / steps
-    if tiling.input_slots == 1 and input_loads > 1:
-        matrix += input_loads * per_load / bandwidth  # nothing is loaded ahead
-    busiest = max(memory, matrix if geometry.matrix else 0, post)
-    return int(busiest + edge), int(moved)
+    first_load = per_load / bands / bandwidth + config.board.ddr_latency_cycles
+    last_store = out_bytes / bandwidth
+
+    fetch = config.cols * config.parameter_bytes // config.lanes + POST_OVERHEAD
+    post = outputs * (1 if geometry.matrix else geometry.patches) + steps * fetch
+    matrix = 0.0
+    if geometry.matrix:
+        passes = geometry.taps * geometry.input_groups
+        heights = [band.outputs for tile in rows.split(tiling.tile_height)
+                   for band in rows.split(tiling.band_height, tile.start, tile.stop)]
+        words = sum(max(height * span.outputs, config.rows) for height in heights
+                    for span in columns.split(tiling.tile_width))
+        matrix = channels * passes * words + steps * MATRIX_OVERHEAD
+        if tiling.input_slots == 1 and input_loads > 1:
+            matrix += input_loads * per_load / bandwidth  # nothing is loaded ahead
+    if _one_bank(geometry):  # what else needs the bank waits for the end of the instruction
+        if geometry.matrix:
+            matrix += residual * outputs
+        else:
+            beats = pixels * tiling.channel_groups // config.words_per_beat
+            post += steps * max(0, beats - fetch)
+    compute = matrix / steps + post / steps
+    cycles = max(memory + compute, matrix + first_load + post / steps + last_store,
+                 post + first_load + matrix / steps + last_store)
+    return int(cycles), int(moved)
+
+
+def _one_bank(geometry: Geometry) -> bool:
+    """Whether every word that a unit computes needs the same bank of the feature buffer.
+
+    With even strides, windows start in rows and columns of the same parity; the post unit reads a
+    bank of theirs with each patch, the matrix unit only if there is one tap.
+    """
+    even = all(stride % 2 == 0 for stride in geometry.operation.window.stride)
+    return even and (not geometry.matrix or geometry.taps == 1)

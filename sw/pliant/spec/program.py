@@ -73,13 +73,15 @@ class LayerInfo:
     """Which instructions and which DDR tensor belong to a layer.
 
     `instructions` are the half-open index ranges [first, last) in program order; `macs` the useful
-    multiply-accumulates (no padding, no strided-away work); `output` is where the result can be
-    read after a run if the program was compiled with `keep_tensors`, else None.
+    multiply-accumulates (no padding, no strided-away work); `estimated_cycles` what the compiler's
+    cycle model, by which it chose the tiling, expects; `output` is where the result can be read
+    after a run if the program was compiled with `keep_tensors`, else None.
     """
 
     name: str
     kind: str
     macs: int
+    estimated_cycles: int
     instructions: tuple[int, int]
     output: TensorInfo | None
 
@@ -194,6 +196,7 @@ def _parse(data: bytes) -> Program:
             layers=tuple(
                 LayerInfo(
                     name=item["name"], kind=item["kind"], macs=int(item["macs"]),
+                    estimated_cycles=int(item["estimated_cycles"]),
                     instructions=(int(item["instructions"][0]), int(item["instructions"][1])),
                     output=None if item["output"] is None else _tensor(item["output"]),
                 )
