@@ -16,7 +16,7 @@ from rich.text import Text
 
 from pliant.commands.demo import ProgressDisplay
 from pliant.commands.errors import explain
-from pliant.commands.networks import NETWORKS, UnknownNetworkError, network
+from pliant.commands.networks import IMAGENET, network
 from pliant.compiler.errors import CompileError
 from pliant.compiler.graph import Graph
 from pliant.spec.config import AcceleratorConfig
@@ -54,27 +54,21 @@ def bench(name: str, config: AcceleratorConfig, *, console: Console) -> BenchRes
 
 def imported(name: str) -> tuple[Graph, NDArray[np.int8]]:
     """Return the integer graph of a network and one image, int8 (channels, height, width)."""
-    if name in NETWORKS:
-        known = network(name)
-        return known.graph(), known.images()[0][0]
-    from pliant_models import networks
+    known = network(name)
+    if name in IMAGENET:  # graph and images at once: each alone would build the network
+        from pliant_models import networks
 
-    if name not in networks.NETWORKS:
-        raise UnknownNetworkError(f"no network is called {name!r}; known: "
-                                  f"{', '.join((*networks.NETWORKS, *NETWORKS))}")
-    graph, images = networks.integer_graph(name)
-    return graph, images[0]
+        graph, images = networks.integer_graph(name)
+        return graph, images[0]
+    return known.graph(), known.images()[0][0]
 
 
 def bench_all(
     config: AcceleratorConfig, *, console: Console
 ) -> tuple[list[BenchResult], dict[str, str]]:
     """Run every ImageNet network; return the results, and messages of those that do not compile."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from pliant_models import networks
-
     results, errors = [], {}
-    for name in networks.NETWORKS:
+    for name in IMAGENET:
         console.print(f"{name} on {config.name}")
         try:
             results.append(bench(name, config, console=console))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from pliant.compiler.graph import Graph
 
@@ -21,13 +24,13 @@ class Network:
 
     Attributes
     ----------
-    graph : function that returns the integer graph of the trained network
-    images : function that returns its held-out images, int8 (images, channels, height, width),
-        and their labels, int64 (images,)
+    graph : function that returns the network's integer graph
+    images : function that returns images to run it on, int8 (images, channels, height, width), and
+        their labels, int64 (images,), or None where there are none
     """
 
     graph: Callable[[], Graph]
-    images: Callable[[], tuple[NDArray[np.int8], NDArray[np.int64]]]
+    images: Callable[[], tuple[NDArray[np.int8], NDArray[np.int64] | None]]
 
 
 def _digits_graph() -> Graph:
@@ -43,8 +46,38 @@ def _digits_images() -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     return held_out.images, held_out.labels
 
 
+def _imagenet(name: str, images: int) -> tuple[Graph, NDArray[np.int8]]:
+    """Return the integer graph and photographs; takes 4 to 50 seconds, and tells so on stderr."""
+    # Set before PyTorch is imported: its threads would fight over few cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from pliant_models import networks
+
+    console = Console(stderr=True)
+    message = f"quantize {name} on photographs and export it (seconds to a minute)"
+    if not console.is_terminal:
+        console.print(message, soft_wrap=True)
+    with console.status(message):
+        return networks.integer_graph(name, images=images)
+
+
+def _imagenet_graph(name: str) -> Graph:
+    return _imagenet(name, 1)[0]
+
+
+def _imagenet_images(name: str) -> tuple[NDArray[np.int8], None]:
+    return _imagenet(name, PHOTOGRAPHS)[1], None
+
+
+PHOTOGRAPHS = 12
+"""Images that each ImageNet network has."""
+
+IMAGENET = ("vgg16", "resnet18", "resnet50", "mobilenetv2")
+"""Named here too, so that listing them imports no PyTorch."""
+
 NETWORKS: dict[str, Network] = {
     "digits": Network(graph=_digits_graph, images=_digits_images),
+    **{name: Network(graph=functools.partial(_imagenet_graph, name),
+                     images=functools.partial(_imagenet_images, name)) for name in IMAGENET},
 }
 """Another network needs an entry here."""
 

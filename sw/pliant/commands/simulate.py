@@ -154,7 +154,7 @@ def network_inputs(program: Program, images: int) -> list[NDArray[np.int8]]:
     """
     if program.network not in NETWORKS:
         raise InputError(f"network {program.network!r} has no images of its own "
-                         f"({', '.join(NETWORKS)} has); give --input FILE.npy")
+                         f"({', '.join(NETWORKS)} have); give --input FILE.npy")
     held_out, _ = network(program.network).images()
     if not 1 <= images <= len(held_out):
         raise InputError(f"{images} images wanted; network {program.network!r} has 1 to "
