@@ -69,7 +69,7 @@ class Fault(enum.IntEnum):
 
     NONE = 0
     ILLEGAL_INSTRUCTION = 1
-    """Unknown opcode, non-zero unused bits, or a field outside its range."""
+    """Unknown opcode, non-zero unused bits, a field outside its range, or fields that disagree."""
     ADDRESS = 2
     """A DMA access outside [window_base, window_limit)."""
     AXI_READ = 3
