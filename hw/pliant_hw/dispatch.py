@@ -117,11 +117,11 @@ class Dispatcher(wiring.Component):
         with m.If(taken):
             m.d.sync += [full.eq(0), checked.eq(0)]
 
-        overflow = Signal(len(Unit))
+        overflow = Signal()
         with m.If(~stopped):
             with m.If(ready & ~legal):
                 m.d.sync += [stopped.eq(1), self._report(Fault.ILLEGAL_INSTRUCTION, word.index)]
-            with m.Elif(overflow.any()):
+            with m.Elif(overflow):
                 m.d.sync += [stopped.eq(1), self._report(Fault.TOKEN_OVERFLOW, word.index)]
             with m.Elif(self.exhausted & ~full & ~self.end_seen):
                 m.d.sync += [stopped.eq(1), self._report(Fault.PROGRAM_END, word.index)]
@@ -146,7 +146,7 @@ class Dispatcher(wiring.Component):
             with m.If(plus & ~minus):
                 m.d.sync += count.eq(count + 1)
                 with m.If(count == MAX_TOKENS):
-                    m.d.comb += overflow[source].eq(1)
+                    m.d.comb += overflow.eq(1)
             with m.Elif(minus & ~plus):
                 m.d.sync += count.eq(count - 1)
 
@@ -181,6 +181,7 @@ class Dispatcher(wiring.Component):
             "fields": instruction_layout(kind), "wait": TOKEN_BITS, "signal": TOKEN_BITS,
         })
         queue = SyncFIFOBuffered(width=entry.size, depth=self._config.queue_depth)
+        # It shows a word two cycles after it was written; no unit completes that quickly.
         signals = SyncFIFOBuffered(width=TOKEN_BITS, depth=IN_FLIGHT)
         m.submodules[f"{name}_queue"] = queue
         m.submodules[f"{name}_signals"] = signals
@@ -213,7 +214,6 @@ class Dispatcher(wiring.Component):
         ]
         consumed = Signal(TOKEN_BITS, name=f"{name}_consumed")
         sent = Signal(TOKEN_BITS, name=f"{name}_sent")
-        # SyncFIFOBuffered shows a word two cycles after it was written; no unit is that quick.
         in_flight = Signal(range(IN_FLIGHT + 2), name=f"{name}_in_flight")
         m.d.sync += in_flight.eq(in_flight + start - done)
         with m.If(start):

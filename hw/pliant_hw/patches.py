@@ -18,10 +18,13 @@ from pliant_hw.layouts import (
 )
 from pliant_hw.pipeline import delayed
 from pliant_hw.streams import StreamQueue
-from pliant_hw.walker import COORDINATE_BITS, GROUP_BITS, SIZE_BITS
+from pliant_hw.walker import COORDINATE_BITS, SIZE_BITS
 
 PATCH_TAPS = 4
 """Taps (0, 0), (0, 1), (1, 0), (1, 1) of a patch."""
+
+GROUP_BITS = 2
+"""Enough for a group's place in an accumulator tile: cols is at most 4*lanes."""
 
 REQUESTS = 4
 """Requests that may wait in front of a bank."""

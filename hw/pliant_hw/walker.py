@@ -20,9 +20,6 @@ ROW_STRIDE_BITS = 12
 SIZE_BITS = 11
 STEP_BITS = 4
 
-GROUP_BITS = 2
-"""Enough for a group's place in an accumulator tile: cols is at most 4*lanes."""
-
 NEST = data.StructLayout({
     "base": unsigned(16),
     "group_stride": unsigned(STRIDE_BITS),
@@ -44,8 +41,8 @@ NEST = data.StructLayout({
 """A loop nest: lane group, outer row, outer column, inner row, inner column (fastest).
 
 The position is ``origin + outer*outer_step + inner*inner_step`` per axis. A convolution has the
-kernel outside and the output pixels inside, a pooling the other way round, a plain rectangle only
-an inner pair.
+kernel outside and the output pixels inside, a plain rectangle only an inner pair. (The windows of
+poolings are cut by :class:`pliant_hw.patches.PatchWalker`.)
 """
 
 
@@ -53,19 +50,16 @@ def position_layout(config: AcceleratorConfig, tag: ShapeLike) -> data.StructLay
     """Return what a walker yields for one position.
 
     `inside` tells whether the position is in ``[0, height) x [0, width)``; `bank` and `address`
-    mean nothing otherwise. `inner_first`, `inner_last` mark the ends of the inner pair of loops,
-    `first` the whole first inner pair, `last` the very last position; `group` is the lane group
-    modulo 4; `tag` comes with the nest.
+    mean nothing otherwise. `inner_first` marks the begin of the inner pair of loops, `first` the
+    whole first inner pair, `last` the very last position; `tag` comes with the nest.
     """
     return data.StructLayout({
         "bank": unsigned(2),
         "address": unsigned(feature_address_bits(config)),
         "inside": unsigned(1),
         "inner_first": unsigned(1),
-        "inner_last": unsigned(1),
         "first": unsigned(1),
         "last": unsigned(1),
-        "group": unsigned(GROUP_BITS),
         "tag": tag,
     })
 
@@ -181,10 +175,8 @@ class Walker(wiring.Component):
                 flags.bank.eq(Cat(x[0], y[0])),
                 flags.inside.eq((y >= 0) & (y < nest.height) & (x >= 0) & (x < nest.width)),
                 flags.inner_first.eq((inner_x == 0) & (inner_y == 0)),
-                flags.inner_last.eq(inner_last),
                 flags.first.eq(first),
                 flags.last.eq(last),
-                flags.group.eq(group),
                 flags.tag.eq(tag),
                 self.position.valid.eq(valid),
                 out.eq(flags),

@@ -10,7 +10,7 @@ import cocotb
 import numpy as np
 
 from pliant.spec.memory import bank_of
-from pliant_hw.walker import GROUP_BITS, NEST, Walker
+from pliant_hw.walker import NEST, Walker
 from pliant_sim.benches.signals import Unit, generator
 from pliant_sim.benches.units import CONFIG, TAG_BITS
 
@@ -45,9 +45,8 @@ def positions(nest: dict[str, int], tag: int) -> Iterator[dict[str, int]]:
         x = nest["origin_x"] + ox * nest["outer_step_x"] + ix * nest["inner_step_x"]
         inside = 0 <= y < nest["height"] and 0 <= x < nest["width"]
         position = {
-            "inside": int(inside), "tag": tag, "group": group % (1 << GROUP_BITS),
+            "inside": int(inside), "tag": tag,
             "inner_first": int((iy, ix) == (0, 0)),
-            "inner_last": int((iy + 1, ix + 1) == tuple(shape[3:])),
             "first": int((group, oy, ox) == (0, 0, 0)),
             "last": int([group + 1, oy + 1, ox + 1, iy + 1, ix + 1] == shape),
         }
