@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Load, Target
+from pliant.spec.memory import TABLE_BYTES
 from pliant.spec.registers import SEGMENTS, Fault, FaultUnit
 from pliant_hw.axi import LOAD_ID, AxiReadSignature
 from pliant_hw.dma import WINDOW_BITS, DmaReader
@@ -34,8 +35,6 @@ from pliant_hw.transfer import (
 
 QUEUED_REGIONS = 4
 """Instructions whose data may be requested while an earlier one is being placed."""
-
-TABLE_BYTES = 256
 
 
 def weight_beat_bits(config: AcceleratorConfig) -> int:

@@ -10,10 +10,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import AcceleratorConfig
+from pliant.spec.memory import TABLE_BYTES
 from pliant_hw.beat_memory import BeatMemory
 from pliant_hw.layouts import BeatWritePort
 
-TABLE_ENTRIES = 256
 LOOKUP_LATENCY = 1
 
 
@@ -48,7 +48,7 @@ class LookupTable(wiring.Component):
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
         beat = config.axi_data_bytes
-        self._staging = BeatMemory(config=config, word_bytes=beat, depth=TABLE_ENTRIES // beat)
+        self._staging = BeatMemory(config=config, word_bytes=beat, depth=TABLE_BYTES // beat)
         self.beat_address_bits = self._staging.beat_address_bits
         word = data.ArrayLayout(signed(8), config.lanes)
         super().__init__({
@@ -73,7 +73,7 @@ class LookupTable(wiring.Component):
         changed = Signal()
         copying = Signal()
         arriving = Signal()
-        entry = Signal(range(TABLE_ENTRIES))
+        entry = Signal(range(TABLE_BYTES))
         arriving_entry = Signal.like(entry)
         byte_bits = (self._config.axi_data_bytes - 1).bit_length()
         m.d.comb += [
@@ -84,7 +84,7 @@ class LookupTable(wiring.Component):
         m.d.sync += [arriving.eq(copying), arriving_entry.eq(entry)]
         with m.If(copying):
             m.d.sync += entry.eq(entry + 1)
-            with m.If(entry == TABLE_ENTRIES - 1):
+            with m.If(entry == TABLE_BYTES - 1):
                 m.d.sync += copying.eq(0)
         with m.If(self.update & changed):
             m.d.sync += [copying.eq(1), entry.eq(0), changed.eq(0)]
@@ -96,7 +96,7 @@ class LookupTable(wiring.Component):
         enabled = Signal()
         m.d.sync += [self.out_valid.eq(self.valid), enabled.eq(self.enable)]
         for index in range(self._config.lanes):
-            memory: Memory[Any, Any] = Memory(shape=8, depth=TABLE_ENTRIES, init=[])
+            memory: Memory[Any, Any] = Memory(shape=8, depth=TABLE_BYTES, init=[])
             m.submodules[f"lane_{index}"] = memory
             read, write = memory.read_port(), memory.write_port()
             unchanged = Signal(8, name=f"unchanged_{index}")

@@ -29,9 +29,10 @@ from pliant.spec.isa import (
     Unit,
 )
 from pliant.spec.memory import (
-    ceil_div,
+    TABLE_BYTES,
     feature_tensor_bytes,
     pack_features,
+    patch_grid,
     patch_taps,
     unpack_features,
 )
@@ -83,7 +84,7 @@ class State:
         self.weight = poison(config.weight_depth, cols)
         self.taps = poison(config.tap_depth, 4 * lanes)
         self.parameter = poison(config.parameter_depth, config.parameter_bytes).view(np.uint8)
-        self.table = poison(256)
+        self.table = poison(TABLE_BYTES)
         self.accumulator = np.zeros(
             (batch, ACCUMULATOR_BANKS, config.accumulator_depth, cols), np.int32)
         constants = np.frombuffer(program.constants, np.uint8)[np.newaxis]
@@ -352,11 +353,11 @@ class InstructionSimulator:
         state.feature.write(region, result.transpose(0, 3, 1, 2, 4), post.destination_y,
                             post.destination_x)
 
-
     def _taps(self, state: State, post: Post) -> NDArray[np.int8]:
         """Return the weights of a DEPTHWISE instruction: (groups, ky, kx, lanes)."""
-        high, wide = patch_taps(post.dilation_y), patch_taps(post.dilation_x)
-        rows, columns = ceil_div(post.kernel_height, high), ceil_div(post.kernel_width, wide)
+        dilation = post.dilation_y, post.dilation_x
+        high, wide = patch_taps(dilation[0]), patch_taps(dilation[1])
+        rows, columns = patch_grid((post.kernel_height, post.kernel_width), dilation)
         words = state.taps[post.taps:post.taps + post.groups * rows * columns]
         if len(words) < post.groups * rows * columns:
             raise SimulationError(

@@ -14,7 +14,7 @@ from pliant.compiler.step import LoadTask, Step
 from pliant.compiler.tiling import Tiling
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Load, Matrix, Post, Source, Store, Target
-from pliant.spec.memory import ceil_div, region_strides, round_up
+from pliant.spec.memory import TABLE_BYTES, ceil_div, region_strides, round_up
 from pliant.spec.program import Segment
 
 _SOURCES = {Reduction.MAXIMUM: Source.MAXIMUM, Reduction.SUM: Source.SUM,
@@ -300,10 +300,10 @@ class LayerSteps:
 
     def _add_table(self, step: Step) -> None:
         if "table" not in self._buffers:
-            buffer = self._current("table", (), Target.TABLE, 256)
+            buffer = self._current("table", (), Target.TABLE, TABLE_BYTES)
             step.loads.append(LoadTask(buffer, Load(
                 target=Target.TABLE, segment=Segment.CONSTANTS, offset=self.constants.table,
-                run_beats=256 // self.config.axi_data_bytes)))
+                run_beats=TABLE_BYTES // self.config.axi_data_bytes)))
 
     def _add_post(self, step: Step, place: Place) -> None:
         operation, tiling = self.operation, self.tiling

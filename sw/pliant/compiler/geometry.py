@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pliant.compiler.graph import Shape
 from pliant.compiler.operation import Operation, Reduction
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.memory import ceil_div, patch_taps, round_up, row_pitch
+from pliant.spec.memory import ceil_div, patch_grid, round_up, row_pitch
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ class Geometry:
 
 def patches(kernel: tuple[int, int], dilation: tuple[int, int]) -> int:
     """Return the patches that a window is read in, see :func:`pliant.spec.memory.pack_taps`."""
-    return (ceil_div(kernel[0], patch_taps(dilation[0]))
-            * ceil_div(kernel[1], patch_taps(dilation[1])))
+    rows, columns = patch_grid(kernel, dilation)
+    return rows * columns
 
 
 def halvings(size: int) -> Iterator[int]:

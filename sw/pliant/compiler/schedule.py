@@ -15,6 +15,7 @@ from pliant.compiler.buffers import Arena, Ring, allocate_slot
 from pliant.compiler.step import LoadTask, Step
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Instruction, Matrix, Target
+from pliant.spec.memory import TABLE_BYTES
 
 
 @dataclass
@@ -43,7 +44,8 @@ class Scheduler:
         self.steps = steps
         self.arenas = arenas
         self.rings = {Target.WEIGHT: Ring(config.weight_depth),
-                      Target.PARAMETER: Ring(config.parameter_depth), Target.TABLE: Ring(256),
+                      Target.PARAMETER: Ring(config.parameter_depth),
+                      Target.TABLE: Ring(TABLE_BYTES),
                       Target.TAPS: Ring(config.tap_depth)}
         self.schedule = Schedule()
         self.bank = 0

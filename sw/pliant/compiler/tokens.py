@@ -29,7 +29,7 @@ from pliant.spec.isa import (
     Target,
     Unit,
 )
-from pliant.spec.memory import ceil_div
+from pliant.spec.memory import TABLE_BYTES, ceil_div
 
 QUEUE_MARGIN = 4
 """Instructions that a unit may hold beside its queue."""
@@ -140,7 +140,7 @@ def _post(post: Post, config: AcceleratorConfig) -> Iterator[Access]:
         yield Access(Target.TAPS, False, post.taps, (words,), (1,))
     yield Access(Target.PARAMETER, False, post.parameters, (config.cols,), (1,))
     if post.table_enable:
-        yield Access(Target.TABLE, False, 0, (256,), (1,))
+        yield Access(Target.TABLE, False, 0, (TABLE_BYTES,), (1,))
     if post.add_enable:
         yield from _region(
             post.residual, post.residual_group_stride, post.residual_row_stride, post.groups,

@@ -30,6 +30,9 @@ from numpy.typing import NDArray
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.numerics import IntArray
 
+TABLE_BYTES = 256
+"""One result for each int8."""
+
 
 def ceil_div(value: int, divisor: int) -> int:
     """Return `value / divisor` rounded up."""
@@ -106,6 +109,12 @@ def patch_taps(dilation: int) -> int:
     return 1 + dilation % 2
 
 
+def patch_grid(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """Return the rows and columns of patches that a window is read in."""
+    return (ceil_div(kernel[0], patch_taps(dilation[0])),
+            ceil_div(kernel[1], patch_taps(dilation[1])))
+
+
 def pack_taps(
     config: AcceleratorConfig, weights: NDArray[np.int8], dilation: tuple[int, int]
 ) -> NDArray[np.int8]:
@@ -118,7 +127,7 @@ def pack_taps(
     channels, height, width = weights.shape
     high, wide = patch_taps(dilation[0]), patch_taps(dilation[1])
     groups = ceil_div(channels, config.lanes)
-    rows, columns = ceil_div(height, high), ceil_div(width, wide)
+    rows, columns = patch_grid((height, width), dilation)
     padded = np.zeros((groups * config.lanes, rows * high, columns * wide), np.int8)
     padded[:channels, :height, :width] = weights
     split = padded.reshape(groups, config.lanes, rows, high, columns, wide)
