@@ -93,8 +93,8 @@ def layer_cycles(
             utilization=layer.macs / (config.peak_macs_per_cycle * max(1, end - start)),
             estimated_cycles=layer.estimated_cycles,
             estimate_error=layer.estimated_cycles / max(1, end - start) - 1,
-            ddr_bytes=sum(_ddr_bytes(item, config)
-                          for item in timeline.instructions[slice(*layer.instructions)]),
+            ddr_bytes=sum(_ddr_bytes(timeline.instructions[index], config)
+                          for index in layer.indices()),
             stalls={cause: round(amount) for cause, amount in causes.items()})
         for layer, start, end, causes in zip(program.layers, starts, ends, lost, strict=True)
     )
@@ -157,7 +157,7 @@ def _layer_ends(program: Program, timeline: _Timeline) -> list[int]:
     """Return the cycle in which the last instruction of each layer, or an earlier one, ends."""
     ends: list[int] = []
     for layer in program.layers:
-        own = (timeline.spans[i].end for i in range(*layer.instructions) if i in timeline.spans)
+        own = (timeline.spans[i].end for i in layer.indices() if i in timeline.spans)
         ends.append(max([*own, *ends[-1:]]))
     return ends
 

@@ -313,10 +313,8 @@ def cycle_bound(program: Program, config: AcceleratorConfig, timing: MemoryTimin
 
 def layer_of(program: Program, index: int) -> str | None:
     """Return the name of the layer that instruction `index` belongs to."""
-    for layer in program.layers:
-        if layer.instructions[0] <= index < layer.instructions[1]:
-            return layer.name
-    return None
+    layer = program.owners.get(index)
+    return None if layer is None else layer.name
 
 
 def unit_instructions(program: Program) -> dict[Unit, list[tuple[int, Instruction]]]:

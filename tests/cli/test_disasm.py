@@ -30,10 +30,10 @@ def program() -> Program:
         instructions=b"".join(instruction.encode() for instruction in INSTRUCTIONS),
         constants=b"", scratch_bytes=0, inputs=(), outputs=(),
         layers=(LayerInfo(name="conv", kind="convolution", macs=84,
-                          estimated_cycles=100, instructions=(0, 3),
+                          estimated_cycles=100, instructions=((0, 3),),
                           output=None),
                 LayerInfo(name="pool", kind="maximum", macs=0,
-                          estimated_cycles=100, instructions=(3, 5), output=None)),
+                          estimated_cycles=100, instructions=((3, 5),), output=None)),
     )
 
 
@@ -50,6 +50,18 @@ def test_fields_of_every_line_encode_to_the_same_bytes(program):
     for line, instruction in zip(disasm(program), INSTRUCTIONS, strict=True):
         copy = type(instruction)(wait=instruction.wait, signal=instruction.signal, **line.fields)
         assert copy == instruction
+
+
+def test_listing_names_the_layer_wherever_it_changes(program):
+    first, second = program.layers
+    mixed = dataclasses.replace(program, layers=(
+        dataclasses.replace(first, instructions=((0, 1), (2, 3))),
+        dataclasses.replace(second, instructions=((1, 2), (3, 5)))))
+    lines = disasm(mixed)
+    assert [line.layer for line in lines] == ["conv", "pool", "conv", "pool", "pool", ""]
+    comments = [line for line in listing(mixed, lines).splitlines()[1:] if line.startswith(";")]
+    assert comments == ["; conv: convolution, 84 MACs", "; pool: maximum, 0 MACs", "; conv",
+                        "; pool", ";"]
 
 
 def test_listing_names_each_layer_once_above_its_instructions(program):

@@ -19,7 +19,7 @@ def tensor(name: str, shape: tuple[int, int, int], segment: int, offset: int = 0
 
 def make_program() -> Program:
     layer = LayerInfo(name="conv", kind="convolution", macs=1,
-                      estimated_cycles=100, instructions=(0, 1),
+                      estimated_cycles=100, instructions=((0, 1),),
                       output=tensor("hidden", (6, 5, 3), Segment.SCRATCH, 64))
     return Program(
         network="net", config_name=CONFIG.name, fingerprint=CONFIG.fingerprint,

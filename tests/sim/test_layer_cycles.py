@@ -22,7 +22,7 @@ def program(*layers: tuple[int, list[Instruction]]) -> Program:
         instructions += own
         infos.append(LayerInfo(name=f"layer{index}", kind="convolution", macs=macs,
                                estimated_cycles=100,
-                               instructions=(start, len(instructions)), output=None))
+                               instructions=((start, len(instructions)),), output=None))
     return Program(
         network="net", config_name=CONFIG.name, fingerprint=CONFIG.fingerprint,
         instructions=b"".join(item.encode() for item in [*instructions, End()]), constants=b"",

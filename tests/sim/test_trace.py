@@ -17,7 +17,7 @@ PROGRAM = Program(
     instructions=b"".join(item.encode() for item in INSTRUCTIONS), constants=b"", scratch_bytes=0,
     inputs=(), outputs=(),
     layers=(LayerInfo(name="conv1", kind="convolution", macs=1,
-                      estimated_cycles=100, instructions=(1, 3), output=None),),
+                      estimated_cycles=100, instructions=((1, 3),), output=None),),
 )
 # The second load starts in the cycle in which the first completes.
 EVENTS = [
@@ -30,6 +30,14 @@ def test_spans_follow_program_order_in_each_unit():
     found = [(s.unit, s.index, s.start, s.end, s.layer) for s in spans(PROGRAM, EVENTS)]
     assert found == [(Unit.LOAD, 0, 10, 30, None), (Unit.LOAD, 1, 30, 55, "conv1"),
                      (Unit.MATRIX, 2, 41, 91, "conv1")]
+
+
+def test_instructions_of_layers_that_take_turns_keep_their_layer():
+    conv2 = LayerInfo(name="conv2", kind="convolution", macs=1, estimated_cycles=100,
+                      instructions=((0, 1), (2, 3)), output=None)
+    conv1 = dataclasses.replace(conv2, name="conv1", instructions=((1, 2),))
+    found = spans(dataclasses.replace(PROGRAM, layers=(conv1, conv2)), EVENTS)
+    assert {s.index: s.layer for s in found} == {0: "conv2", 1: "conv1", 2: "conv2"}
 
 
 def test_events_of_another_run_are_refused():

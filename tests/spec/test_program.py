@@ -34,11 +34,11 @@ def program() -> Program:
                         zero_point=0)
     optional = {field.name: 7 for field in dataclasses.fields(LayerInfo)
                 if field.name not in ("name", "kind", "macs", "instructions", "output")}
-    layer = LayerInfo(name="conv", kind="convolution", macs=123, instructions=(0, 1),
+    layer = LayerInfo(name="conv", kind="convolution", macs=123, instructions=((0, 1), (2, 3)),
                       output=result, **optional)  # type: ignore[arg-type]
     return Program(
         network="net", config_name="tiny", fingerprint=TINY.fingerprint,
-        instructions=Load().encode() + End().encode(), constants=constants, scratch_bytes=640,
+        instructions=Load().encode() * 3 + End().encode(), constants=constants, scratch_bytes=640,
         inputs=(image,), outputs=(result,), layers=(layer,))
 
 
@@ -50,6 +50,15 @@ def path(program: Program, tmp_path: Path) -> Path:
 
 def test_a_saved_program_is_loaded_unchanged(program: Program, path: Path) -> None:
     assert load_program(path, TINY) == program
+
+
+def test_each_instruction_has_the_layer_whose_ranges_hold_it(program: Program) -> None:
+    first = program.layers[0]
+    second = dataclasses.replace(first, name="pool", instructions=((1, 2),))
+    mixed = dataclasses.replace(program, layers=(first, second))
+    assert list(first.indices()) == [0, 2]
+    assert {index: layer.name for index, layer in mixed.owners.items()} == {
+        0: "conv", 1: "pool", 2: "conv"}
 
 
 def test_every_truncation_is_refused(path: Path) -> None:
@@ -90,6 +99,8 @@ def rewrite(path: Path, **changes: object) -> None:
     ({"isa_version": 99}, "made for instruction set version 99"),
     ({"sha256": {"instructions.bin": "0", "constants.bin": "0"}}, "does not match its SHA-256"),
     ({"layers": [{}]}, "manifest.json is damaged"),
+    ({"layers": [{"name": "conv", "kind": "convolution", "macs": 1, "estimated_cycles": 1,
+                  "instructions": [0, 1], "output": None}]}, "manifest.json is damaged"),
     ({"inputs": 5}, "manifest.json is damaged"),
 ])
 def test_a_wrong_manifest_is_refused(

@@ -36,24 +36,24 @@ def disasm(program: Program) -> list[Line]:
     InstructionError
         Bytes are no instruction; the message names the index.
     """
-    layers: dict[int, str] = {}
-    for layer in program.layers:
-        first, last = layer.instructions
-        layers.update(dict.fromkeys(range(first, last), layer.name))
+    layers = {index: layer.name for index, layer in program.owners.items()}
     return [_line(index, instruction, layers.get(index, WITHOUT_LAYER))
             for index, instruction in enumerate(program.decoded())]
 
 
 def listing(program: Program, lines: Iterable[Line]) -> str:
-    """Return lines as text, with a comment above each layer and above the program."""
-    kinds = {layer.name: f"{layer.kind}, {layer.macs} MACs" for layer in program.layers}
+    """Return lines as text, with a comment above the program and wherever the layer changes.
+
+    The first comment of a layer says more than its name.
+    """
+    kinds = {layer.name: f": {layer.kind}, {layer.macs} MACs" for layer in program.layers}
     text = [f"; {program.network} for {program.config_name} ({program.fingerprint:016x}), "
             f"{program.macs} MACs"]
     layer = WITHOUT_LAYER
     for line in lines:
         if line.layer != layer:
             layer = line.layer
-            text += ["", f"; {layer}: {kinds[layer]}" if layer else ";"]
+            text += ["", f"; {layer}{kinds.pop(layer, '')}" if layer else ";"]
         text.append(f"{line.index:6}  {line.text}")
     return "\n".join(text)
 

@@ -77,7 +77,7 @@ def compile_graph(
     layers = tuple(
         LayerInfo(
             name=" + ".join(operation.layers), kind=operation.kind, macs=operation.macs,
-            estimated_cycles=tiling.cycles, instructions=(start, end),
+            estimated_cycles=tiling.cycles, instructions=((start, end),),
             output=places[operation.output.name].info if keep_tensors else None)
         for operation, tiling, start, end in zip(
             operations(lowered), tilings, schedule.layer_starts, ends, strict=True)

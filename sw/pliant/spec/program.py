@@ -14,6 +14,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,18 +73,25 @@ class TensorInfo:
 class LayerInfo:
     """Which instructions and which DDR tensor belong to a layer.
 
-    `instructions` are the half-open index ranges [first, last) in program order; `macs` the useful
-    multiply-accumulates (no padding, no strided-away work); `estimated_cycles` what the compiler's
-    cycle model, by which it chose the tiling, expects; `output` is where the result can be read
-    after a run if the program was compiled with `keep_tensors`, else None.
+    `instructions` are half-open index ranges (first, last), in program order: several where the
+    instructions of other layers stand between its own. Those of all layers are disjoint and hold
+    every instruction but End. `macs` are the useful multiply-accumulates (no padding, no
+    strided-away work); `estimated_cycles` what the compiler's cycle model, by which it chose the
+    tiling, expects; `output` is where the result can be read after a run if the program was
+    compiled with `keep_tensors`, else None.
     """
 
     name: str
     kind: str
     macs: int
     estimated_cycles: int
-    instructions: tuple[int, int]
+    instructions: tuple[tuple[int, int], ...]
     output: TensorInfo | None
+
+    def indices(self) -> Iterator[int]:
+        """Yield the indices of its instructions in program order."""
+        for first, last in self.instructions:
+            yield from range(first, last)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +116,11 @@ class Program:
     def decoded(self) -> list[Instruction]:
         """Return the instructions as objects; decoded once for runs on many images."""
         return list(_decoded(self.instructions))
+
+    @functools.cached_property
+    def owners(self) -> dict[int, LayerInfo]:
+        """Layer of each instruction, by index; those without one, such as End, are missing."""
+        return {index: layer for layer in self.layers for index in layer.indices()}
 
     def require(self, config: AcceleratorConfig) -> None:
         """Raise ProgramError unless the program is made for `config`."""
@@ -197,7 +210,8 @@ def _parse(data: bytes) -> Program:
                 LayerInfo(
                     name=item["name"], kind=item["kind"], macs=int(item["macs"]),
                     estimated_cycles=int(item["estimated_cycles"]),
-                    instructions=(int(item["instructions"][0]), int(item["instructions"][1])),
+                    instructions=tuple(
+                        (int(first), int(last)) for first, last in item["instructions"]),
                     output=None if item["output"] is None else _tensor(item["output"]),
                 )
                 for item in manifest["layers"]
