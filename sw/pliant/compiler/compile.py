@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from pliant.compiler.buffers import Arena
-from pliant.compiler.emission import LayerSteps
+import numpy as np
+
 from pliant.compiler.fuse import fuse_add, fuse_clip, fuse_lookup
-from pliant.compiler.geometry import Geometry
 from pliant.compiler.graph import Graph
 from pliant.compiler.lower import lower
-from pliant.compiler.memory_plan import Constants, DdrTensor, place_tensors
+from pliant.compiler.memory_plan import Constants
 from pliant.compiler.operation import operations
-from pliant.compiler.schedule import Schedule, Scheduler
-from pliant.compiler.step import Step
-from pliant.compiler.tiling import Tiling, choose_tiling
+from pliant.compiler.plan import Planner
+from pliant.compiler.schedule import Scheduler
 from pliant.compiler.tokens import place_tokens
 from pliant.compiler.unfold import unfold_inputs
 from pliant.compiler.validate import validate_graph, validate_operation
@@ -52,7 +50,8 @@ def compile_graph(
         What it will run on.
     keep_tensors : bool
         Give every tensor that is computed a place of its own in DDR and name it in the layer map,
-        so that it can be read after a run. Instructions differ in addresses and tokens alone.
+        so that it can be read after a run. Tensors that stay on chip are stored as well; else the
+        instructions differ in addresses and tokens alone.
     fuse : bool
         Merge Clip, Add and Lookup into the layers before them. The tensor between two merged layers
         exists nowhere; compile with ``fuse=False`` to see each (a Clip of what was clipped or
@@ -69,25 +68,24 @@ def compile_graph(
     lowered = optimize(graph, config, fuse=fuse, stages=stages)
     for operation in operations(lowered):
         validate_operation(operation, config)
-    places, scratch_bytes = place_tensors(lowered, config, reuse=not keep_tensors)
     constants = Constants(config)
-    tilings, schedule = _schedule(lowered, config, places, constants)
+    plan = Planner(lowered, config, keep_tensors=keep_tensors).run(constants)
+    schedule = Scheduler(config, plan.stages).run()
     instructions = place_tokens([*schedule.instructions, End()], config)
-    ends = [*schedule.layer_starts[1:], len(schedule.instructions)]
     layers = tuple(
         LayerInfo(
             name=" + ".join(operation.layers), kind=operation.kind, macs=operation.macs,
-            estimated_cycles=tiling.cycles, instructions=((start, end),),
-            output=places[operation.output.name].info if keep_tensors else None)
-        for operation, tiling, start, end in zip(
-            operations(lowered), tilings, schedule.layer_starts, ends, strict=True)
+            estimated_cycles=cycles, instructions=_ranges(schedule.layers, index),
+            output=plan.tensors[operation.output.name].info if keep_tensors else None)
+        for index, (operation, cycles) in enumerate(
+            zip(operations(lowered), plan.estimated_cycles, strict=True))
     )
     return Program(
         network=graph.name, config_name=config.name, fingerprint=config.fingerprint,
         instructions=b"".join(instruction.encode() for instruction in instructions),
-        constants=constants.data(), scratch_bytes=scratch_bytes,
-        inputs=tuple(places[tensor.name].info for tensor in lowered.inputs),
-        outputs=tuple(places[name].info for name in lowered.outputs), layers=layers)
+        constants=constants.data(), scratch_bytes=plan.scratch_bytes,
+        inputs=tuple(plan.tensors[tensor.name].info for tensor in lowered.inputs),
+        outputs=tuple(plan.tensors[name].info for name in lowered.outputs), layers=layers)
 
 
 def optimize(
@@ -106,26 +104,7 @@ def optimize(
     return show("unfold_inputs", unfold_inputs(lowered, config))
 
 
-def _schedule(
-    lowered: Graph, config: AcceleratorConfig, places: dict[str, DdrTensor], constants: Constants
-) -> tuple[list[Tiling], Schedule]:
-    """Tile the layers and put their instructions in order.
-
-    Feature buffer arenas of consecutive layers start from opposite ends, so that a layer's first
-    loads need not wait for the one before where both fit.
-    """
-    steps: list[Step] = []
-    arenas: list[Arena] = []
-    tilings: list[Tiling] = []
-    tensors = lowered.tensors()
-    for index, operation in enumerate(operations(lowered)):
-        geometry = Geometry(operation, config, tensors[operation.inputs[0]].shape)
-        tiling = choose_tiling(geometry)
-        tilings.append(tiling)
-        size = tiling.arena(operation.residual is not None)
-        start = config.feature_depth - size if index % 2 else 0
-        layer = LayerSteps(geometry, tiling, places, constants, layer=index,
-                           first_step=len(steps), arena_start=start)
-        steps += layer.steps
-        arenas.append(layer.arena)
-    return tilings, Scheduler(config, steps, arenas).run()
+def _ranges(layers: Sequence[int], index: int) -> tuple[tuple[int, int], ...]:
+    """Return the half-open ranges of positions at which `layers` is `index`."""
+    edges = np.flatnonzero(np.diff(np.array(layers) == index, prepend=False, append=False))
+    return tuple((int(first), int(last)) for first, last in edges.reshape(-1, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,11 +84,13 @@ def alignment(config: AcceleratorConfig) -> int:
 
 
 def place_tensors(
-    graph: Graph, config: AcceleratorConfig, *, reuse: bool
+    graph: Graph, config: AcceleratorConfig, *, reuse: bool,
+    without: Collection[str] = (),
 ) -> tuple[dict[str, DdrTensor], int]:
     """Give every tensor of a lowered graph its place.
 
-    With `reuse`, a scratch tensor takes the bytes of those that no later node reads.
+    With `reuse`, a scratch tensor takes the bytes of those that no later node reads. Those in
+    `without` get none.
 
     Returns
     -------
@@ -115,7 +118,7 @@ def place_tensors(
     outputs = set(graph.outputs)
     for step, node in enumerate(graph.nodes):
         tensor = node.output
-        if tensor.name in outputs:
+        if tensor.name in outputs or tensor.name in without:
             continue
         if not reuse:
             append(tensor, Segment.SCRATCH, ready=False)

@@ -1,10 +1,12 @@
-"""A step of a program: one compute instruction and what it needs on chip."""
+"""A step of a program: one compute instruction, what it needs on chip and what follows it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pliant.compiler.buffers import Buffer
+from pliant.compiler.chip import Part
 from pliant.compiler.memory_plan import DdrTensor, Rectangle
 from pliant.spec.isa import Load, Matrix, Post, Store
 
@@ -21,30 +23,67 @@ class LoadTask:
 
     def ready(self) -> bool:
         """Whether all that it reads is stored by instructions already emitted."""
-        return self.tensor is None or bool(self.tensor.words(self._part()).all())
-
-    def _part(self) -> Rectangle:
+        if self.tensor is None:
+            return True
         assert self.part is not None
-        return self.part
+        return bool(self.tensor.words(self.part).all())
+
+
+@dataclass(eq=False)
+class StoreTask:
+    """A Store with `source` relative to its buffer, and the tensor words that it writes."""
+
+    buffer: Buffer
+    store: Store
+    tensor: DdrTensor
+    part: Rectangle
+
+
+@dataclass(eq=False)
+class Sums:
+    """A tile of partial sums; `bank` holds it between its first Matrix and its Post."""
+
+    bank: int | None = None
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Words of a part of a tensor on chip: lane groups and rows (of the part), half-open."""
+
+    part: Part
+    groups: tuple[int, int]
+    rows: tuple[int, int]
 
 
 @dataclass(eq=False)
 class Step:
-    """One Matrix, or one Post that reduces windows; the last of a tile also has Post and Store.
+    """One Matrix or one Post. Addresses within instructions are relative to the buffers beside.
 
-    Addresses within the instructions are relative to the buffers beside them.
+    `sums` is what a Matrix adds to, or what a Post reads and frees. `reads` and `writes` are the
+    tensors on chip that order it after other steps.
     """
 
     layer: int
-    loads: list[LoadTask] = field(default_factory=list)
-    input: Buffer | None = None
     matrix: Matrix | None = None
-    weights: Buffer | None = None
     post: Post | None = None
+    loads: list[LoadTask] = field(default_factory=list)
+    stores: list[StoreTask] = field(default_factory=list)
+    sums: Sums | None = None
+    input: Buffer | None = None
+    weights: Buffer | None = None
     taps: Buffer | None = None
     parameters: Buffer | None = None
+    table: Buffer | None = None
     residual: Buffer | None = None
     output: Buffer | None = None
-    store: Store | None = None
-    result: DdrTensor | None = None
-    stored: Rectangle | None = None
+    reads: list[Extent] = field(default_factory=list)
+    writes: Extent | None = None
+
+    def buffers(self) -> Iterator[Buffer]:
+        """Yield all that must be on chip when the step runs."""
+        for buffer in (self.input, self.weights, self.taps, self.parameters, self.table,
+                       self.residual, self.output):
+            if buffer is not None:
+                yield buffer
+        for task in self.stores:
+            yield task.buffer

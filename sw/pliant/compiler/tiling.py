@@ -11,6 +11,12 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pliant.compiler.cycles import (
+    MATRIX_OVERHEAD,
+    TRANSFER_OVERHEAD,
+    bandwidth,
+    post_start_cycles,
+)
 from pliant.compiler.errors import CompileError
 from pliant.compiler.geometry import Geometry, halvings
 from pliant.spec.isa import Load, Matrix, fields
@@ -19,12 +25,8 @@ from pliant.spec.memory import ceil_div, region_strides, round_up
 ORDERS = ("tile-band-channel", "tile-channel-band", "channel-tile-band")
 """Loop nests, outermost first; chunks of input channels are always innermost."""
 
-MATRIX_OVERHEAD = 8
-"""Cycles of a Matrix instruction besides its words."""
-POST_OVERHEAD = 20
-"""Cycles of a Post instruction besides its words and the fetch of its parameters."""
-TRANSFER_OVERHEAD = 16
-"""Cycles that a Load or Store adds to its beats: addresses go ahead of data."""
+MAX_INPUT_SLOTS = 4
+"""For windows of the post unit, whose inputs are loaded in small pieces; else there are two."""
 MAX_OUTPUT_SLOTS = 4
 WIDTHS_TRIED = 2
 
@@ -48,28 +50,59 @@ class Tiling:
     input_slots: int
     input_slot_size: int
     output_slots: int
+    residual_slots: int
     output_slot_size: int
+    """Of outputs and residuals alike."""
     cycles: int = 0
     traffic: int = 0
     """Estimates: cycles, and bytes moved to and from DDR."""
 
-    def arena(self, residual: bool) -> int:
+    def arena(self) -> int:
         """Return the bank addresses that the layer takes in the feature buffer."""
-        outputs = self.output_slots * (2 if residual else 1)
-        return self.input_slots * self.input_slot_size + outputs * self.output_slot_size
+        return (self.input_slots * self.input_slot_size
+                + (self.output_slots + self.residual_slots) * self.output_slot_size)
 
 
-def choose_tiling(geometry: Geometry) -> Tiling:
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """What a tiling may rely on.
+
+    Attributes
+    ----------
+    depth : int
+        Bank addresses of the feature buffer that the layer may take.
+    source, residual, result : bool
+        The tensor is on chip: not loaded, or not stored.
+    tile_rows : int or None
+        Rows of outputs of every tile, which is then as wide as the tensor.
+    """
+
+    depth: int
+    source: bool = False
+    residual: bool = False
+    result: bool = False
+    tile_rows: int | None = None
+
+
+def choose_tiling(geometry: Geometry, placement: Placement | None = None) -> Tiling:
     """Return the tiling with the fewest estimated cycles, of these with the least DDR traffic.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    placement : Placement or None
+        All tensors in DDR and the whole feature buffer if None.
 
     Raises
     ------
     CompileError
         Nothing fits; names the buffer, what the smallest tile needs and what there is.
     """
+    if placement is None:
+        placement = Placement(depth=geometry.config.feature_depth)
     _check_weights(geometry)
     best: Tiling | None = None
-    for candidate in _candidates(geometry):
+    for candidate in _candidates(geometry, placement):
         if best is None or _cost(candidate) < _cost(best):
             best = candidate
     if best is None:
@@ -112,18 +145,26 @@ def _does_not_fit(geometry: Geometry) -> CompileError:
         "bytes)", "use a smaller window or a configuration with a larger feature_depth")
 
 
-def _candidates(geometry: Geometry) -> Iterator[Tiling]:
+def _candidates(geometry: Geometry, placement: Placement) -> Iterator[Tiling]:
     """Yield every tiling that fits, wide tiles first."""
     config, rows = geometry.config, geometry.rows
+    outputs = placement.tile_rows or rows.outputs
     fitting_widths = 0
     for width in _widths(geometry):
+        if placement.tile_rows and width < geometry.columns.outputs:
+            return
         found = False
         pixels = config.accumulator_depth if geometry.matrix else _LIMITS["rows"] * width
-        bands = halvings(min(rows.outputs, pixels // width))
-        for band in _balanced(rows.outputs, bands):
-            count = ceil_div(rows.outputs, band)
-            for in_tile in halvings(count) if geometry.matrix else (1,):
-                for tiling in _fill(geometry, width, band, min(in_tile * band, rows.outputs)):
+        bands = halvings(min(outputs, pixels // width))
+        for band in _balanced(outputs, bands):
+            if placement.tile_rows:
+                tiles = [outputs] if geometry.matrix or band == outputs else []
+            else:
+                count = ceil_div(outputs, band)
+                tiles = [min(number * band, outputs)
+                         for number in (halvings(count) if geometry.matrix else (1,))]
+            for tile in tiles:
+                for tiling in _fill(geometry, placement, width, band, tile):
                     found = True
                     yield tiling
         fitting_widths += found
@@ -153,7 +194,9 @@ def _balanced(total: int, sizes: Iterator[int]) -> Iterator[int]:
             yield even
 
 
-def _fill(geometry: Geometry, width: int, band: int, tile: int) -> Iterator[Tiling]:
+def _fill(
+    geometry: Geometry, placement: Placement, width: int, band: int, tile: int
+) -> Iterator[Tiling]:
     """Yield the tilings with these spatial sizes; chunk channels only as far as needed."""
     config = geometry.config
     height, columns = geometry.rows.largest(tile), geometry.columns.largest(width)
@@ -171,14 +214,16 @@ def _fill(geometry: Geometry, width: int, band: int, tile: int) -> Iterator[Tili
         if geometry.matrix and chunk < groups and tile > band:
             return  # an accumulator bank holds one band until all chunks are added
         channel_groups = config.groups_per_tile if geometry.matrix else chunk
-        slots = _slots(geometry, group_size * chunk,
+        slots = _slots(geometry, placement, group_size * chunk,
                        _output_size(geometry, band, width, channel_groups),
                        single=tile >= geometry.rows.outputs and width >= geometry.columns.outputs
                        and chunk >= groups)
         if slots is None:
             continue
-        for order in ORDERS if geometry.matrix else ORDERS[:1]:
-            yield _tiling(geometry, width, band, tile, chunk, channel_groups, order, slots)
+        orders = ORDERS if geometry.matrix else ORDERS[:1]
+        for order in orders[:2] if placement.tile_rows else orders:  # tiles come and go once
+            yield _tiling(geometry, placement, width, band, tile, chunk, channel_groups, order,
+                          slots)
         return
 
 
@@ -189,16 +234,31 @@ def _output_size(geometry: Geometry, band: int, width: int, groups: int) -> int:
 
 
 def _slots(
-    geometry: Geometry, input_size: int, output_size: int, single: bool
-) -> tuple[int, int, int, int] | None:
-    """Return (input slots, size, output slots, size), double-buffered when it fits."""
-    depth = geometry.config.feature_depth
-    per_output = output_size * (2 if geometry.operation.residual else 1)
-    for inputs in (1,) if single else (2, 1):
-        outputs = min(MAX_OUTPUT_SLOTS, (depth - inputs * input_size) // per_output)
-        if outputs >= min(2, inputs):
-            return inputs, input_size, outputs, output_size
+    geometry: Geometry, placement: Placement, input_size: int, output_size: int, single: bool
+) -> dict[str, int] | None:
+    """Return numbers and sizes of slots, double-buffered when it fits; None when nothing does."""
+    per_output = output_size * (_stored(placement) + _residual(geometry, placement))
+    most = MAX_INPUT_SLOTS if not geometry.matrix else 2
+    numbers = (0,) if placement.source else (1,) if single else (most, 2, 1)
+    for inputs in numbers:
+        left = placement.depth - inputs * input_size
+        outputs = min(MAX_OUTPUT_SLOTS, left // per_output) if per_output else MAX_OUTPUT_SLOTS
+        if left >= 0 and outputs >= (2 if inputs >= 2 else 1):
+            return {"input_slots": inputs, "input_slot_size": input_size,
+                    "output_slots": outputs * _stored(placement),
+                    "residual_slots": outputs * _residual(geometry, placement),
+                    "output_slot_size": output_size}
     return None
+
+
+def _stored(placement: Placement) -> int:
+    """Return 1 if outputs leave through slots of their own, else 0."""
+    return int(not placement.result)
+
+
+def _residual(geometry: Geometry, placement: Placement) -> int:
+    """Return 1 if residuals are loaded, else 0."""
+    return int(geometry.operation.residual is not None and not placement.residual)
 
 
 def _resident(geometry: Geometry) -> bool:
@@ -212,11 +272,10 @@ def _resident(geometry: Geometry) -> bool:
 
 
 def _tiling(
-    geometry: Geometry, width: int, band: int, tile: int, chunk: int, channel_groups: int,
-    order: str, slots: tuple[int, int, int, int],
+    geometry: Geometry, placement: Placement, width: int, band: int, tile: int, chunk: int,
+    channel_groups: int, order: str, slots: dict[str, int],
 ) -> Tiling:
     config = geometry.config
-    inputs, input_size, outputs, output_size = slots
     resident = _resident(geometry)
     weight_chunk = chunk
     if geometry.matrix and not resident:
@@ -226,9 +285,8 @@ def _tiling(
     cut = Tiling(
         tile_height=tile, band_height=band, tile_width=width, channel_groups=channel_groups,
         input_chunk=chunk, weight_chunk=weight_chunk, order=order, weights_resident=resident,
-        input_slots=inputs, input_slot_size=input_size, output_slots=outputs,
-        output_slot_size=output_size)
-    cycles, traffic = _estimate(geometry, cut)
+        **slots)
+    cycles, traffic = _estimate(geometry, placement, cut)
     return dataclasses.replace(cut, cycles=cycles, traffic=traffic)
 
 
@@ -244,7 +302,9 @@ def _even_part(total: int, limit: int) -> int:
     return ceil_div(total, least)
 
 
-def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
+def _estimate(
+    geometry: Geometry, placement: Placement, tiling: Tiling
+) -> tuple[int, int]:
     """Return estimates for a layer: cycles and bytes moved.
 
     The cycles are those of the busiest unit, plus the other units' at the first and the last step,
@@ -277,7 +337,7 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
     per_load = (sum(s.inputs for s in rows.split(tiling.tile_height))
                 * sum(s.inputs for s in columns.split(tiling.tile_width)) * config.lanes
                 * min(tiling.input_chunk, geometry.input_groups)) / tiles
-    input_loads = loads(nest, input_key)
+    input_loads = 0 if placement.source else loads(nest, input_key)
     weight_loads = weight_bytes = 0
     if geometry.matrix:
         resident = tiling.weights_resident
@@ -289,17 +349,18 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
         weight_bytes = tiling.channel_groups * geometry.patches * 4 * config.lanes
     pixels = tiling.band_height * tiling.tile_width
     out_bytes = pixels * tiling.channel_groups * config.lanes
-    residual = 1 if geometry.operation.residual else 0
+    residual, stored = _residual(geometry, placement), _stored(placement)
     outputs = geometry.output_groups * rows.outputs * columns.outputs
     moved = (input_loads * per_load + weight_loads * weight_bytes
-             + outputs * config.lanes * (1 + residual))
-    transfers = input_loads * bands + weight_loads + steps * (1 + residual)
-    bandwidth = min(config.board.ddr_bytes_per_cycle, config.axi_data_bytes)
-    memory = moved / bandwidth + transfers * TRANSFER_OVERHEAD
-    first_load = per_load / bands / bandwidth + config.board.ddr_latency_cycles
-    last_store = out_bytes / bandwidth
+             + outputs * config.lanes * (stored + residual))
+    transfers = input_loads * bands + weight_loads + steps * (stored + residual)
+    bytes_per_cycle = bandwidth(config)
+    memory = moved / bytes_per_cycle + transfers * TRANSFER_OVERHEAD
+    first_load = (0.0 if placement.source
+                  else per_load / bands / bytes_per_cycle + config.board.ddr_latency_cycles)
+    last_store = stored * out_bytes / bytes_per_cycle
 
-    fetch = config.cols * config.parameter_bytes // config.lanes + POST_OVERHEAD
+    fetch = post_start_cycles(config)
     post = outputs * (1 if geometry.matrix else geometry.patches) + steps * fetch
     matrix = 0.0
     if geometry.matrix:
@@ -310,7 +371,7 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
                     for span in columns.split(tiling.tile_width))
         matrix = channels * passes * words + steps * MATRIX_OVERHEAD
         if tiling.input_slots == 1 and input_loads > 1:
-            matrix += input_loads * per_load / bandwidth  # nothing is loaded ahead
+            matrix += input_loads * per_load / bytes_per_cycle  # nothing is loaded ahead
     if _one_bank(geometry):  # what else needs the bank waits for the end of the instruction
         if geometry.matrix:
             matrix += residual * outputs

@@ -1,0 +1,45 @@
+"""What single instructions cost, in cycles. Constants are measured on the RTL."""
+
+from __future__ import annotations
+
+from pliant.compiler.geometry import patches
+from pliant.spec.config import AcceleratorConfig
+from pliant.spec.isa import Load, Matrix, Post, Source, Store
+
+MATRIX_OVERHEAD = 8
+"""Cycles of a Matrix instruction besides its words."""
+POST_OVERHEAD = 20
+"""Cycles of a Post instruction besides its words and the fetch of its parameters."""
+TRANSFER_OVERHEAD = 16
+"""Cycles that a Load or Store adds to its beats: addresses go ahead of data."""
+
+
+def matrix_cycles(matrix: Matrix, config: AcceleratorConfig) -> int:
+    """Return the cycles of a Matrix instruction; a pass takes ``rows`` of them to load weights."""
+    passes = matrix.groups * matrix.kernel_height * matrix.kernel_width
+    return passes * max(matrix.out_height * matrix.out_width, config.rows) + MATRIX_OVERHEAD
+
+
+def post_start_cycles(config: AcceleratorConfig) -> int:
+    """Return the cycles of a Post instruction besides its words."""
+    return config.cols * config.parameter_bytes // config.lanes + POST_OVERHEAD
+
+
+def post_cycles(post: Post, config: AcceleratorConfig) -> int:
+    """Return the cycles of a Post instruction."""
+    words = post.groups * post.out_height * post.out_width
+    if post.source != Source.ACCUMULATOR:
+        words *= patches((post.kernel_height, post.kernel_width),
+                         (post.dilation_y, post.dilation_x))
+    return words + post_start_cycles(config)
+
+
+def transfer_cycles(transfer: Load | Store, config: AcceleratorConfig) -> float:
+    """Return the cycles for which a Load or Store occupies the memory."""
+    size = transfer.run_beats * transfer.runs * transfer.blocks * config.axi_data_bytes
+    return size / bandwidth(config) + TRANSFER_OVERHEAD
+
+
+def bandwidth(config: AcceleratorConfig) -> int:
+    """Return the bytes that memory and bus move in a cycle."""
+    return min(config.board.ddr_bytes_per_cycle, config.axi_data_bytes)

@@ -1,0 +1,339 @@
+"""Decides which layers overlap and which tensors stay on chip, and tiles all layers accordingly."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pliant.compiler.buffers import Arena, Slot
+from pliant.compiler.chip import ChipTensor, chip_size
+from pliant.compiler.emission import Home, LayerSteps
+from pliant.compiler.errors import CompileError
+from pliant.compiler.geometry import Geometry, halvings
+from pliant.compiler.graph import Graph
+from pliant.compiler.memory_plan import Constants, DdrTensor, place_tensors
+from pliant.compiler.operation import Operation, Reduction, consumers, operations
+from pliant.compiler.overlap import interleave
+from pliant.compiler.schedule import Stage
+from pliant.compiler.step import Step
+from pliant.compiler.tiling import Placement, Tiling, choose_tiling
+from pliant.spec.config import AcceleratorConfig
+
+PART_SLOTS = 2
+"""Parts of a tensor between overlapped layers: one is written while another is read."""
+PARTS_TRIED = 6
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """How a stage is computed: a tiling for each layer, rows of a part if two overlap."""
+
+    tilings: tuple[Tiling, ...]
+    cycles: int
+    part_rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a stage may rely on: room in the feature buffer, and which tensors are on chip."""
+
+    depth: int
+    source: bool = False
+    residual: bool = False
+    result: bool = False
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A tensor that stays whole in the feature buffer during stages `first` to `last`."""
+
+    slot: Slot
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The result: stages for the scheduler; estimates and results in DDR by layer and name."""
+
+    stages: list[Stage]
+    estimated_cycles: list[int]
+    tensors: dict[str, DdrTensor]
+    scratch_bytes: int
+
+
+class Planner:
+    """Plans one network.
+
+    Parameters
+    ----------
+    graph : Graph
+        Lowered.
+    config : AcceleratorConfig
+    keep_tensors : bool
+        Store all results in DDR, each in a place of its own.
+    """
+
+    def __init__(self, graph: Graph, config: AcceleratorConfig, *, keep_tensors: bool) -> None:
+        self.graph = graph
+        self.config = config
+        self.keep = keep_tensors
+        self.operations = operations(graph)
+        tensors = graph.tensors()
+        self.geometries = [Geometry(operation, config, tensors[operation.inputs[0]].shape)
+                           for operation in self.operations]
+        self.stages = _pair_up(graph)
+        drafts, _ = place_tensors(graph, config, reuse=False)
+        self._drafts = {name: Home(ddr) for name, ddr in drafts.items()}
+        self.residents: dict[str, Resident] = {}
+        self._best = functools.cache(self._compute)
+
+    def run(self, constants: Constants) -> Plan:
+        """Return the plan; weights, parameters and tables go to `constants`."""
+        self._split_slow_pairs()
+        self._choose_residents()
+        chosen = [self._best(stage, self._surroundings(i)) for i, stage in enumerate(self.stages)]
+        between = {self.operations[stage[0]].output.name
+                   for stage in self.stages if len(stage) == 2}
+        on_chip = set() if self.keep else between | set(self.residents)
+        tensors, scratch = place_tensors(
+            self.graph, self.config, reuse=not self.keep, without=on_chip)
+        shapes = self.graph.tensors()
+        homes = {name: Home(tensors.get(name)) for name in shapes}
+        for name, resident in self.residents.items():
+            chip = ChipTensor(self.config, shapes[name].shape, [resident.slot])
+            homes[name] = Home(tensors.get(name), chip)
+        stages: list[Stage] = []
+        estimates: list[int] = []
+        for index, (stage, choice) in enumerate(zip(self.stages, chosen, strict=True)):
+            start, end = self._gap(index)
+            size = self._arena_size(stage, choice)
+            steps, slots, _ = self._steps(
+                stage, choice, homes, constants, end - size if index % 2 else start)
+            slots += [resident.slot for resident in self.residents.values()
+                      if resident.first <= index <= resident.last]
+            stages.append(Stage(steps, Arena(slots)))
+            estimates += _shares(choice)
+        return Plan(stages, estimates, tensors, scratch)
+
+    # Stages
+
+    def _split_slow_pairs(self) -> None:
+        """Compute layers one after the other where overlap does not pay or does not fit."""
+        stages: list[tuple[int, ...]] = []
+        room = Surroundings(self.config.feature_depth)
+        for stage in self.stages:
+            single: list[tuple[int, ...]] = [(layer,) for layer in stage]
+            if len(stage) == 2 and not self._pays(stage, single, room):
+                stages += single
+            else:
+                stages.append(stage)
+        self.stages = stages
+
+    def _pays(
+        self, pair: tuple[int, ...], single: Sequence[tuple[int, ...]], room: Surroundings
+    ) -> bool:
+        apart = sum(self._best(stage, room).cycles for stage in single)
+        try:
+            return self._best(pair, room).cycles < apart
+        except CompileError:
+            return False
+
+    def _compute(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
+        """Return the fastest way to compute a stage; CompileError if it does not fit."""
+        if len(stage) == 2:
+            return self._pair(stage, room)
+        placement = Placement(depth=room.depth, source=room.source, residual=room.residual,
+                              result=room.result)
+        tiling = choose_tiling(self.geometries[stage[0]], placement)
+        return Chosen((tiling,), tiling.cycles)
+
+    def _pair(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
+        best: Chosen | None = None
+        found = 0
+        for choice in self._pair_candidates(stage, room):
+            _, _, cycles = self._steps(stage, choice, self._draft_homes(stage, room),
+                                       Constants(self.config), 0)
+            if best is None or cycles < best.cycles:
+                best = Chosen(choice.tilings, cycles, choice.part_rows)
+            found += 1
+            if found == PARTS_TRIED:
+                break
+        if best is None:
+            raise CompileError(self.operations[stage[0]].name, "it cannot overlap the next layer",
+                               "compute them one after the other")
+        return best
+
+    def _pair_candidates(
+        self, stage: tuple[int, ...], room: Surroundings
+    ) -> Iterator[Chosen]:
+        first, second = (self.geometries[layer] for layer in stage)
+        for rows in halvings(first.rows.outputs):
+            left = room.depth - PART_SLOTS * chip_size(
+                self.config, first.operation.output.shape, rows)
+            try:
+                one = choose_tiling(first, Placement(
+                    depth=left // 2, source=room.source, result=True, tile_rows=rows))
+                two = choose_tiling(second, Placement(
+                    depth=left - one.arena(), source=True, residual=room.residual,
+                    result=room.result, tile_rows=rows))
+            except CompileError:
+                continue
+            yield Chosen((one, two), 0, rows)
+
+    def _draft_homes(self, stage: tuple[int, ...], room: Surroundings) -> dict[str, Home]:
+        """Return homes as `room` says, at addresses of no meaning."""
+        homes = dict(self._drafts)
+        first, last = self.operations[stage[0]], self.operations[stage[-1]]
+        names = {first.inputs[0]: room.source, last.output.name: room.result}
+        if last.residual is not None:
+            names[last.inputs[1]] = room.residual
+        for name, on_chip in names.items():
+            if on_chip:
+                shape = self.graph.tensors()[name].shape
+                size = chip_size(self.config, shape)
+                homes[name] = Home(chip=ChipTensor(self.config, shape, [Slot(0, size)]))
+        return homes
+
+    def _arena_size(self, stage: tuple[int, ...], choice: Chosen) -> int:
+        size = sum(tiling.arena() for tiling in choice.tilings)
+        if choice.part_rows is not None:
+            shape = self.operations[stage[0]].output.shape
+            size += PART_SLOTS * chip_size(self.config, shape, choice.part_rows)
+        return size
+
+    def _steps(
+        self, stage: tuple[int, ...], choice: Chosen, homes: dict[str, Home],
+        constants: Constants, start: int,
+    ) -> tuple[list[Step], list[Slot], int]:
+        """Return a stage's steps in program order, its slots and its cycles."""
+        slots: list[Slot] = []
+        if choice.part_rows is not None:
+            tensor = self.operations[stage[0]].output
+            size = chip_size(self.config, tensor.shape, choice.part_rows)
+            slots = [Slot(start + turn * size, size) for turn in range(PART_SLOTS)]
+            start += PART_SLOTS * size
+            homes[tensor.name] = Home(homes[tensor.name].ddr if self.keep else None, ChipTensor(
+                self.config, tensor.shape, slots, choice.part_rows))
+        layers = []
+        for layer, tiling in zip(stage, choice.tilings, strict=True):
+            steps = LayerSteps(self.geometries[layer], tiling, homes, constants, layer=layer,
+                               arena_start=start, at_once=len(stage))
+            start += tiling.arena()
+            slots += steps.arena.slots
+            layers.append(steps.steps)
+        if len(layers) == 1:
+            return layers[0], slots, choice.cycles
+        order, cycles = interleave(layers, self.config)
+        return order, slots, cycles
+
+    # Tensors that stay on chip
+
+    def _surroundings(self, index: int) -> Surroundings:
+        stage = self.stages[index]
+        first, last = self.operations[stage[0]], self.operations[stage[-1]]
+        start, end = self._gap(index)
+        return Surroundings(
+            end - start, source=first.inputs[0] in self.residents,
+            residual=last.residual is not None and last.inputs[1] in self.residents,
+            result=last.output.name in self.residents)
+
+    def _live(self, index: int) -> list[Slot]:
+        return [resident.slot for resident in self.residents.values()
+                if resident.first <= index <= resident.last]
+
+    def _gap(self, index: int) -> tuple[int, int]:
+        """Return the largest range of bank addresses that no resident tensor takes."""
+        best, free = (0, 0), 0
+        depth = self.config.feature_depth
+        for slot in [*sorted(self._live(index), key=lambda slot: slot.first), Slot(depth, 0)]:
+            best = max(best, (free, slot.first), key=lambda gap: gap[1] - gap[0])
+            free = max(free, slot.first + slot.size)
+        return best
+
+    def _choose_residents(self) -> None:
+        """Keep tensors on chip, in the order of the network, where no stage gets slower by it."""
+        for name, (first, last) in self._lifetimes().items():
+            before = self._cycles(first, last)
+            slot = self._find_place(name, first, last)
+            if slot is None:
+                continue
+            self.residents[name] = Resident(slot, first, last)
+            try:
+                worse = self._cycles(first, last) > before
+            except CompileError:
+                worse = True
+            if worse:
+                del self.residents[name]
+
+    def _cycles(self, first: int, last: int) -> int:
+        return sum(self._best(self.stages[index], self._surroundings(index)).cycles
+                   for index in range(first, last + 1))
+
+    def _lifetimes(self) -> dict[str, tuple[int, int]]:
+        """Return the first and last stage of every tensor from one stage to others."""
+        made: dict[str, int] = {}
+        lives: dict[str, tuple[int, int]] = {}
+        for index, stage in enumerate(self.stages):
+            for layer in stage:
+                for name in self.operations[layer].inputs:
+                    if name in made and made[name] != index:
+                        lives[name] = made[name], index
+                made[self.operations[layer].output.name] = index
+        return {name: lives[name] for name in made
+                if name in lives and name not in self.graph.outputs}
+
+    def _find_place(self, name: str, first: int, last: int) -> Slot | None:
+        """Return the free place that leaves the largest gaps to the stages concerned."""
+        size = chip_size(self.config, self.graph.tensors()[name].shape)
+        depth = self.config.feature_depth
+        others = [slot for index in range(first, last + 1) for slot in self._live(index)]
+        starts = {0, depth - size, *(slot.first + slot.size for slot in others),
+                  *(slot.first - size for slot in others)}
+        best: tuple[int, Slot] | None = None
+        for start in sorted(starts):
+            slot = Slot(start, size)
+            if start < 0 or start + size > depth or any(slot.overlaps(o) for o in others):
+                continue
+            self.residents[name] = Resident(slot, first, last)
+            gaps = [self._gap(index) for index in range(first, last + 1)]
+            del self.residents[name]
+            room = min(end - begin for begin, end in gaps)
+            if best is None or room > best[0]:
+                best = room, slot
+        return None if best is None else best[1]
+
+
+def _pair_up(graph: Graph) -> list[tuple[int, ...]]:
+    """Return the layers in order, a window of the post unit with the pointwise layer behind it."""
+    layers = operations(graph)
+    reads = consumers(graph)
+    stages: list[tuple[int, ...]] = []
+    index = 0
+    while index < len(layers):
+        pair = layers[index:index + 2]
+        together = len(pair) == 2 and _overlap(*pair) and reads[pair[0].output.name] == 1
+        stages.append((index, index + 1) if together else (index,))
+        index += len(stages[-1])
+    return stages
+
+
+def _overlap(first: Operation, second: Operation) -> bool:
+    """Whether `second` needs the matrix unit and of `first` just one pixel for each of its own."""
+    window = second.window
+    padding = window.padding
+    pointwise = (window.kernel == (1, 1) and window.stride == (1, 1)
+                 and not any((padding.top, padding.left, padding.bottom, padding.right)))
+    return (first.reduction is not Reduction.CONVOLUTION
+            and second.reduction is Reduction.CONVOLUTION
+            and pointwise and second.inputs[0] == first.output.name
+            and (first.table is None or second.table is None))
+
+
+def _shares(choice: Chosen) -> Sequence[int]:
+    """Divide the cycles of a stage among its layers."""
+    total = sum(tiling.cycles for tiling in choice.tilings)
+    shares = [choice.cycles * tiling.cycles // max(1, total) for tiling in choice.tilings]
+    shares[0] += choice.cycles - sum(shares)
+    return shares
