@@ -158,7 +158,7 @@ class LayerSteps:
         return (self.row_tiles[tile // len(self.column_tiles)],
                 self.column_tiles[tile % len(self.column_tiles)])
 
-    def _bands(self, tile: int) -> list[Span]:
+    def _bands(self, tile: int) -> tuple[Span, ...]:
         rows, _ = self._tile(tile)
         return self.geometry.rows.split(self.tiling.band_height, rows.start, rows.stop)
 

@@ -62,19 +62,18 @@ class Axis:
         return Span(start, stop, first, round_up(last, self.align), low - first,
                     min(round_up(last, self.align), self.inputs) - first)
 
-    def split(self, size: int, start: int = 0, stop: int | None = None) -> list[Span]:
+    def split(self, size: int, start: int = 0, stop: int | None = None) -> tuple[Span, ...]:
         """Return the spans of at most `size` outputs that cover ``[start, stop)``."""
-        stop = self.outputs if stop is None else stop
-        return [self.span(low, min(low + size, stop)) for low in range(start, stop, size)]
+        return _split(self, size, start, self.outputs if stop is None else stop)
 
     def largest(self, size: int) -> int:
         """Return the most inputs that a span of `size` outputs loads."""
-        return _largest(self, size)
+        return max(span.inputs for span in self.split(size))
 
 
 @functools.lru_cache(maxsize=4096)
-def _largest(axis: Axis, size: int) -> int:
-    return max(span.inputs for span in axis.split(size))
+def _split(axis: Axis, size: int, start: int, stop: int) -> tuple[Span, ...]:
+    return tuple(axis.span(low, min(low + size, stop)) for low in range(start, stop, size))
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,13 @@ class Geometry:
     operation: Operation
     config: AcceleratorConfig
     input_shape: Shape
+
+    def signature(self) -> tuple[object, ...]:
+        """Return what tells it from geometries that are tiled differently."""
+        operation = self.operation
+        return (self.config, self.input_shape, operation.output.shape, operation.reduction,
+                operation.window, operation.residual is None, operation.table is None,
+                self.shared_record)
 
     @property
     def matrix(self) -> bool:

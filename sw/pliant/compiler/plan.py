@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -87,7 +86,8 @@ class Planner:
         drafts, _ = place_tensors(graph, config, reuse=False)
         self._drafts = {name: Home(ddr) for name, ddr in drafts.items()}
         self.residents: dict[str, Resident] = {}
-        self._best = functools.cache(self._compute)
+        self._signatures = [geometry.signature() for geometry in self.geometries]
+        self._known: dict[object, Chosen] = {}
 
     def run(self, constants: Constants) -> Plan:
         """Return the plan; weights, parameters and tables go to `constants`."""
@@ -140,8 +140,17 @@ class Planner:
         except CompileError:
             return False
 
+    def _best(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
+        """Return the fastest way to compute a stage; CompileError if it does not fit.
+
+        Equal layers are tiled once.
+        """
+        key = room, *(self._signatures[layer] for layer in stage)
+        if key not in self._known:
+            self._known[key] = self._compute(stage, room)
+        return self._known[key]
+
     def _compute(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
-        """Return the fastest way to compute a stage; CompileError if it does not fit."""
         if len(stage) == 2:
             return self._pair(stage, room)
         placement = Placement(depth=room.depth, source=room.source, residual=room.residual,
