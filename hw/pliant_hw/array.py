@@ -1,7 +1,8 @@
-"""The matrix array: rows x cols int8 multipliers with stationary weights."""
+"""The matrix array: rows x cols int8 multipliers with stationary weights, and its plain form."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from amaranth import Module, Shape, Signal, Value, signed
@@ -10,20 +11,19 @@ from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import AcceleratorConfig
 
-ARRAY_LATENCY = 3
-"""Cycles from a word at the input to its sums at the output."""
-
 
 def sum_shape(config: AcceleratorConfig) -> Shape:
     """Return the shape of a column's sum: rows products of 16 bits."""
     return signed(16 + (config.rows - 1).bit_length())
 
 
-class MatrixArray(wiring.Component):
-    """Multiplies one word of `rows` int8 by a rows x cols weight tile each cycle, latency 3.
+class Array(wiring.Component):
+    """What every matrix array has in common: multiplies a word of `rows` int8 by a weight tile.
 
     Weights are double-buffered: `weight_write` fills the shadow tile row by row while the active
-    tile computes; a word that comes with `swap` is the first to use what the shadow holds.
+    tile computes; a word that comes with `swap` is the first to use what the shadow holds. All rows
+    are written before that, in ascending order from row 0, which may be written again from the
+    cycle of the swap on. One word a cycle.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class MatrixArray(wiring.Component):
     weight_write, weight_row, weight_data : In   one row of cols int8 for the shadow tile
     valid, swap : In
     word : In   rows x int8
-    sums : Out   cols x signed(16 + log2(rows)), ARRAY_LATENCY cycles after `word`
+    sums : Out   cols x signed(16 + log2(rows)), `latency` cycles after `word`
     """
 
     weight_data: Any
@@ -44,6 +44,9 @@ class MatrixArray(wiring.Component):
     weight_row: Signal
     valid: Signal
     swap: Signal
+
+    latency: int
+    """Cycles from a word at the input to its sums at the output."""
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -56,6 +59,19 @@ class MatrixArray(wiring.Component):
             "word": In(data.ArrayLayout(signed(8), config.rows)),
             "sums": Out(data.ArrayLayout(sum_shape(config), config.cols)),
         })
+
+
+ArrayFactory = Callable[..., Array]
+"""Makes an array from the keyword argument `config`."""
+
+
+class MatrixArray(Array):
+    """The plain array: a multiplier for each element, an adder tree for each column, latency 3.
+
+    It takes any int8 as a weight, and simulates fast. Ports and parameters are those of Array.
+    """
+
+    latency = 3
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

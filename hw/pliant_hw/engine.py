@@ -12,6 +12,7 @@ from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Unit
 from pliant.spec.registers import COUNTERS, SEGMENTS
 from pliant_hw.accumulators import Accumulators
+from pliant_hw.array import ArrayFactory, MatrixArray
 from pliant_hw.axi import AxiReadSignature, AxiWriteSignature, ReadArbiter
 from pliant_hw.beat_memory import BeatMemory
 from pliant_hw.dispatch import Dispatcher
@@ -36,6 +37,8 @@ class Engine(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
+    array : ArrayFactory
+        Which of the matrix arrays to use.
 
     Members
     -------
@@ -67,8 +70,11 @@ class Engine(wiring.Component):
     trace_start: Signal
     trace_done: Signal
 
-    def __init__(self, *, config: AcceleratorConfig) -> None:
+    def __init__(
+        self, *, config: AcceleratorConfig, array: ArrayFactory = MatrixArray
+    ) -> None:
         self._config = config
+        self._array = array
         super().__init__({
             "start": In(1),
             "program_base": In(config.axi_address_bits),
@@ -94,7 +100,7 @@ class Engine(wiring.Component):
         fetch = FetchUnit(config=config)
         dispatch: Any = Dispatcher(config=config)  # members by unit
         load = LoadUnit(config=config)
-        matrix = MatrixUnit(config=config)
+        matrix = MatrixUnit(config=config, array=self._array)
         post = PostProcessor(config=config)
         store = StoreUnit(config=config)
         arbiter = ReadArbiter(config=config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
@@ -12,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import ACCUMULATE_DISTANCE, FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Matrix
-from pliant_hw.array import ARRAY_LATENCY, MatrixArray, sum_shape
+from pliant_hw.array import ArrayFactory, MatrixArray, sum_shape
 from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
 from pliant_hw.walker import Walker
 
@@ -112,9 +111,15 @@ class WeightLoader(wiring.Component):
 class MatrixUnit(wiring.Component):
     """Executes Matrix instructions, one word a cycle, without a bubble between passes or tiles.
 
-    Latency from the acceptance of a feature word to its accumulation: FEATURE_READ_LATENCY +
-    ARRAY_LATENCY + 2 cycles. A pass takes max(pixels, rows) cycles, plus one for each bank
+    Latency from the acceptance of a feature word to its accumulation: FEATURE_READ_LATENCY + 2
+    cycles and the array's. A pass takes max(pixels, rows) cycles, plus one for each bank
     conflict; an instruction with `accumulate` starts two cycles later.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    array : ArrayFactory
+        Which of the matrix arrays to use.
 
     Members
     -------
@@ -142,8 +147,11 @@ class MatrixUnit(wiring.Component):
     wait_weights: Signal
     wait_bank: Signal
 
-    def __init__(self, *, config: AcceleratorConfig) -> None:
+    def __init__(
+        self, *, config: AcceleratorConfig, array: ArrayFactory = MatrixArray
+    ) -> None:
         self._config = config
+        self._array = array(config=config)
         super().__init__({
             "instruction": In(stream.Signature(instruction_layout(Matrix))),
             "done": Out(1),
@@ -173,7 +181,7 @@ class MatrixUnit(wiring.Component):
         })
         m.submodules.walker = walker = Walker(config=config, tag=tag_layout)
         m.submodules.loader = loader = WeightLoader(config=config)
-        m.submodules.array = array = MatrixArray(config=config)
+        m.submodules.array = array = self._array
         m.submodules.pending = pending = SyncFIFOBuffered(
             width=len(walker.nest.payload.as_value()), depth=2)
 
@@ -235,25 +243,27 @@ class MatrixUnit(wiring.Component):
         m.d.comb += [self.feature.address[bank].eq(position.address)
                      for bank in range(FEATURE_BANKS)]
 
-        # What must be known of a word later on travels beside it.
-        meta_layout = data.StructLayout({
-            "valid": 1, "position": walker.position.payload.shape(),
-        })
-        stages = FEATURE_READ_LATENCY + ARRAY_LATENCY - 1
-        meta: list[Any] = [Signal(meta_layout, name=f"meta_{stage}") for stage in range(stages + 1)]
-        m.d.comb += [meta[0].valid.eq(issue), meta[0].position.eq(position)]
-        for before, after in pairwise(meta):
-            m.d.sync += after.eq(before)
+        # What must be known of a word later on travels beside it. Only the valid bits have a reset:
+        # the rest can become shift registers made of LUTs, which have none.
+        stages = FEATURE_READ_LATENCY + array.latency - 1
+        valids = Signal(stages)
+        m.d.sync += valids.eq(Cat(issue, valids))
+        positions: list[Any] = [position]
+        for stage in range(stages):
+            later: Any = Signal(position.shape(), name=f"position_{stage}", reset_less=True)
+            m.d.sync += later.eq(positions[-1])
+            positions.append(later)
 
-        arrived = meta[FEATURE_READ_LATENCY]
+        arrived = positions[FEATURE_READ_LATENCY]
+        arrived_valid = valids[FEATURE_READ_LATENCY - 1]
         lanes = data.ArrayLayout(signed(8), config.rows)
         word: Any = Signal(lanes)
-        m.d.comb += word.as_value().eq(self.feature.data[arrived.position.bank])
+        m.d.comb += word.as_value().eq(self.feature.data[arrived.bank])
         m.d.comb += [
-            array.valid.eq(arrived.valid),
-            array.swap.eq(arrived.position.inner_first),
+            array.valid.eq(arrived_valid),
+            array.swap.eq(arrived.inner_first),
             *(array.word[row].eq(
-                Mux(arrived.position.inside, word[row], arrived.position.tag.pad_value))
+                Mux(arrived.inside, word[row], arrived.tag.pad_value))
               for row in range(config.rows)),
             self.weight_enable.eq(loader.read_enable),
             self.weight_address.eq(loader.address),
@@ -263,16 +273,16 @@ class MatrixUnit(wiring.Component):
             self.sums.eq(array.sums),
         ]
 
-        leaving = meta[stages]
+        leaving, leaving_valid = positions[-1], valids[-1]
         entry = Signal(range(config.accumulator_depth))  # of the word behind the leaving one
         m.d.comb += [
-            self.add_valid.eq(leaving.valid),
-            self.add_bank.eq(leaving.position.tag.bank),
-            self.add_overwrite.eq(leaving.position.first & ~leaving.position.tag.accumulate),
+            self.add_valid.eq(leaving_valid),
+            self.add_bank.eq(leaving.tag.bank),
+            self.add_overwrite.eq(leaving.first & ~leaving.tag.accumulate),
             self.add_entry.eq(
-                Mux(leaving.position.inner_first, leaving.position.tag.base, entry)),
+                Mux(leaving.inner_first, leaving.tag.base, entry)),
         ]
-        with m.If(leaving.valid):
+        with m.If(leaving_valid):
             m.d.sync += entry.eq(self.add_entry + 1)
 
         finished = Signal(2)  # sums added, then written
@@ -280,7 +290,7 @@ class MatrixUnit(wiring.Component):
         accepted = Signal()
         m.d.comb += accepted.eq(self.instruction.valid & self.instruction.ready)
         m.d.sync += [
-            finished.eq((finished << 1) | (leaving.valid & leaving.position.last)),
+            finished.eq((finished << 1) | (leaving_valid & leaving.last)),
             in_flight.eq(in_flight + accepted - self.done),
         ]
         m.d.comb += [self.done.eq(finished[1]), self.busy.eq(in_flight != 0)]

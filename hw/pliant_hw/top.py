@@ -20,6 +20,7 @@ from amaranth.lib.wiring import In, Out
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Unit
 from pliant.spec.registers import SEGMENTS
+from pliant_hw.array import ArrayFactory, MatrixArray
 from pliant_hw.axi import (
     BURST_INCR,
     CACHE_MODIFIABLE_BUFFERABLE,
@@ -72,6 +73,8 @@ class PliantCore(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
+    array : ArrayFactory
+        Which of the matrix arrays to use.
 
     Members
     -------
@@ -86,8 +89,11 @@ class PliantCore(wiring.Component):
     trace_start: Signal
     trace_done: Signal
 
-    def __init__(self, *, config: AcceleratorConfig) -> None:
+    def __init__(
+        self, *, config: AcceleratorConfig, array: ArrayFactory = MatrixArray
+    ) -> None:
         self._config = config
+        self._array = array
         super().__init__(pins(config))
 
     def elaborate(self, platform: object) -> Module:
@@ -104,7 +110,7 @@ class PliantCore(wiring.Component):
         registers: Any = RegisterFile(config=config)  # members come from the register map
         control = CoreControl(config=config, faults=FAULT_SOURCES)
         counters = Counters()
-        engine = Engine(config=config)
+        engine = Engine(config=config, array=self._array)
         in_core = DomainRenamer("core")
         m.submodules.registers = in_core(registers)
         m.submodules.control = in_core(control)

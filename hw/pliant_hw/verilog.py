@@ -13,6 +13,7 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
 from pliant.spec.config import AcceleratorConfig
+from pliant_hw.array import ArrayFactory, MatrixArray
 from pliant_hw.top import PliantCore
 
 # One `initial` block with nothing but zero words of memories. Verilog simulators start memories at
@@ -60,6 +61,14 @@ def strip_zero_initialization(text: str) -> str:
     return _ZERO_INIT.sub("", text)
 
 
-def generate(config: AcceleratorConfig) -> str:
-    """Return the Verilog of the whole core as module ``pliant_core``; takes seconds."""
-    return component_to_verilog(PliantCore(config=config), "pliant_core")
+def generate(config: AcceleratorConfig, array: ArrayFactory = MatrixArray) -> str:
+    """Return the Verilog of the whole core as module ``pliant_core``; takes seconds.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        What to generate.
+    array : ArrayFactory
+        The plain array, for simulators, or :func:`pliant_hw.packed_array.packed`, for synthesis.
+    """
+    return component_to_verilog(PliantCore(config=config, array=array), "pliant_core")

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MODEL, GRAPH, SIMULATOR, RTL = (
+    "Brevitas model (float64)", "integer graph", "instruction simulator", "RTL (Verilator)")
+"""Names of the levels."""
+
 Tensors = Mapping[str, NDArray[Any]]
 """Tensors by name, images in the first axis."""
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +16,16 @@ from pliant.compiler.graph import Graph
 from pliant.compiler.reference import evaluate
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.program import Program
-from pliant_sim.benchmark import LayerBenchmark, run_layer_benchmark
-from pliant_sim.comparison import Comparison, compare, merge
+from pliant_sim.comparison import GRAPH, MODEL, RTL, SIMULATOR, Comparison, compare, merge
 from pliant_sim.rtl import RtlMachine, RtlResult
 from pliant_sim.simulator import InstructionSimulator
+from pliant_sim.single_layer import SingleLayer, run_single_layer
+from pliant_sim.stopwatch import Progress, Stopwatch, silent
+
+if TYPE_CHECKING:
+    from pliant_models.digits import Golden
 
 MIN_RTL_IMAGES = 100
-
-MODEL, GRAPH, SIMULATOR, RTL = (
-    "Brevitas model (float64)", "integer graph", "instruction simulator", "RTL (Verilator)")
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage, how much of it is done, and how much there is."""
 
 Tensors = dict[str, NDArray[np.int8]]
 
@@ -48,7 +47,7 @@ class DemoResult:
     Attributes
     ----------
     equal : bool
-        Every integer of every layer is the same at every level, the benchmark's included.
+        Every integer of every layer is the same at every level, the single layer's included.
     layers : int
         Layers of the integer graph; `tensors` are compared one by one.
     levels : tuple of Level
@@ -63,7 +62,7 @@ class DemoResult:
         At the clock the preset aims at; an estimate: no board was involved.
     rtl_kilocycles_per_cpu_second : float
         Speed of the simulated core in all runs together.
-    benchmark : LayerBenchmark
+    single_layer : SingleLayer
         The array's use on one larger layer.
     trace : Path
         Perfetto trace of one image.
@@ -82,7 +81,7 @@ class DemoResult:
     clock_mhz: int
     estimated_images_per_second: float
     rtl_kilocycles_per_cpu_second: float
-    benchmark: LayerBenchmark
+    single_layer: SingleLayer
     trace: Path
     seconds: float
 
@@ -110,16 +109,13 @@ def variants(graph: Graph, config: AcceleratorConfig) -> tuple[Variant, Variant,
     kept = compile_graph(graph, config, keep_tensors=True)
     single = compile_graph(graph, config, keep_tensors=True, fuse=False)
     every = tuple(node.output.name for node in graph.nodes)
-    return Variant(shipped, graph.outputs), Variant(kept, _kept(kept)), Variant(single, every)
-
-
-def _kept(program: Program) -> tuple[str, ...]:
-    return tuple(layer.output.name for layer in program.layers if layer.output is not None)
+    stored = tuple(info.name for info in kept.kept)
+    return Variant(shipped, graph.outputs), Variant(kept, stored), Variant(single, every)
 
 
 def demo(
     config: AcceleratorConfig, output: Path, *, images: int = MIN_RTL_IMAGES,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> DemoResult:
     """Run the digits network at every level and compare all layers with ``==``.
 
@@ -144,14 +140,13 @@ def demo(
         The RTL stopped with a fault.
     """
     start = time.perf_counter()
-    progress("load the trained network, evaluate it in float64", 0, 1)
+    watch = Stopwatch(progress)
+    golden = watch.time("load the trained network, evaluate it in float64", _golden)
     from pliant_models import digits
 
-    golden = digits.golden()
     count = len(golden.images)
     if not MIN_RTL_IMAGES <= images <= count:
         raise ValueError(f"images = {images} on the RTL must be {MIN_RTL_IMAGES} to {count}")
-    progress("load the trained network, evaluate it in float64", 1, 1)
 
     graph, expected = golden.graph, golden.integers
     every = tuple(node.output.name for node in graph.nodes)
@@ -164,14 +159,10 @@ def demo(
 
     levels = [level(MODEL, expected, None)]
 
-    progress("evaluate the integer graph", 0, 1)
-    evaluated = evaluate(graph, golden.images, multiplier_bits=config.multiplier_bits)
+    evaluated = watch.time("evaluate the integer graph", lambda: evaluate(
+        graph, golden.images, multiplier_bits=config.multiplier_bits))
     levels.append(level(GRAPH, evaluated, compare(GRAPH, expected, evaluated, every)))
-    progress("evaluate the integer graph", 1, 1)
-
-    progress(f"compile for {config.name}", 0, 1)
-    compiled = variants(graph, config)
-    progress(f"compile for {config.name}", 1, 1)
+    compiled = watch.time(f"compile for {config.name}", lambda: variants(graph, config))
 
     comparisons = []
     simulated: Tensors = {}
@@ -184,9 +175,7 @@ def demo(
     progress("run the instruction simulator", len(compiled), len(compiled))
     levels.append(level(SIMULATOR, simulated, merge(SIMULATOR, comparisons)))
 
-    progress("build the RTL (a minute the first time)", 0, 1)
-    machine = RtlMachine(config)
-    progress("build the RTL (a minute the first time)", 1, 1)
+    machine = watch.time("build the RTL (a minute the first time)", lambda: RtlMachine(config))
     comparisons, runs = [], []
     hardware: Tensors = {}
     for index, variant in enumerate(compiled):
@@ -200,24 +189,28 @@ def demo(
 
     output.mkdir(parents=True, exist_ok=True)
     trace = write_trace_of(machine, compiled[0].program, golden.images[0], output)
-    progress("run the single-layer benchmark", 0, 1)
-    benchmark = run_layer_benchmark(machine)
-    progress("run the single-layer benchmark", 1, 1)
+    single = watch.time("run the single-layer benchmark", lambda: run_single_layer(machine))
 
     shipped = compiled[0].program
     cycles = sum(run.cycles for run in runs[0]) / images
     flat = [run for results in runs for run in results]
     return DemoResult(
         config=config.name, network=graph.name, layers=len(graph.nodes), levels=tuple(levels),
-        equal=benchmark.equal and all(
+        equal=single.equal and all(
             item.comparison.equal for item in levels if item.comparison is not None),
         macs=shipped.macs, cycles_per_image=cycles,
         array_use=shipped.macs / (config.peak_macs_per_cycle * cycles),
         clock_mhz=config.board.clock_mhz,
         estimated_images_per_second=config.board.clock_mhz * 1e6 / cycles,
-        rtl_kilocycles_per_cpu_second=speed(flat), benchmark=benchmark, trace=trace,
+        rtl_kilocycles_per_cpu_second=speed(flat), single_layer=single, trace=trace,
         seconds=time.perf_counter() - start,
     )
+
+
+def _golden() -> Golden:
+    from pliant_models import digits
+
+    return digits.golden()
 
 
 def run_rtl(

@@ -76,8 +76,8 @@ class MemoryImage:
 
     def tensors(self) -> dict[str, TensorInfo]:
         """Return every tensor with a place in memory, by name: inputs, outputs, layer outputs."""
-        layers = (layer.output for layer in self.program.layers if layer.output is not None)
-        return {t.name: t for t in (*layers, *self.program.inputs, *self.program.outputs)}
+        program = self.program
+        return {t.name: t for t in (*program.kept, *program.inputs, *program.outputs)}
 
     def write_input(self, index: int, tensor: NDArray[np.int8]) -> None:
         """Write input `index` of the program, int8 (channels, height, width).

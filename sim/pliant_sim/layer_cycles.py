@@ -4,6 +4,9 @@ Every cycle is told by what the array does in it, for the array is what a networ
 While no matrix instruction runs, the blame goes to the unit that is at work on the critical path:
 the next matrix instruction waits for tokens or for its turn, what would send them waits in turn,
 and so on back to an instruction that is being executed.
+
+Layers that the compiler has overlapped, so that their computing instructions take turns, share one
+entry: no cycle belongs to one of them alone.
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.isa import INSTRUCTION_BYTES, Instruction, Load, Matrix, Store, Unit
-from pliant.spec.program import Program
+from pliant.spec.isa import INSTRUCTION_BYTES, Instruction, Load, Matrix, Post, Store, Unit
+from pliant.spec.program import LayerInfo, Program
 from pliant_sim.core import Event
 from pliant_sim.trace import Span, spans
 
@@ -30,22 +33,27 @@ STALLS: dict[str, str] = {
 }
 """Causes of cycles without useful multiply-accumulates, and what each means."""
 
+SEPARATOR = " | "
+"""Between the names, and the kinds, of layers that share an entry."""
+
 _BLAMED = {Unit.LOAD: "load", Unit.MATRIX: "pass", Unit.POST: "post", Unit.STORE: "store"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCycles:
-    """One layer of a run.
+    """One layer of a run, or several that overlap.
 
     Attributes
     ----------
     name, kind : str
-        As in the program's layer map.
+        As in the program's layer map; those of overlapping layers joined by SEPARATOR.
+    layers : int
+        How many there are; figures are their sums.
     macs : int
         Useful multiply-accumulates: no padding, no strided-away work.
     cycles : int
-        From the end of the layer before to the completion of the layer's last instruction; those
-        of all layers add up to the run's.
+        From the end of the entry before to the completion of the last instruction; those of all
+        entries add up to the run's.
     utilization : float
         ``macs / (rows * cols * cycles)``. Work done while the layer before still drained counts
         here, so a short layer may pass 1.
@@ -62,6 +70,7 @@ class LayerCycles:
 
     name: str
     kind: str
+    layers: int
     macs: int
     cycles: int
     utilization: float
@@ -74,7 +83,7 @@ class LayerCycles:
 def layer_cycles(
     program: Program, config: AcceleratorConfig, events: Iterable[Event], cycles: int
 ) -> tuple[LayerCycles, ...]:
-    """Return where the `cycles` of a traced run went, one entry for each layer.
+    """Return where the `cycles` of a traced run went: an entry for each layer, or several of them.
 
     Raises
     ------
@@ -82,22 +91,51 @@ def layer_cycles(
         The events do not belong to the program.
     """
     timeline = _Timeline(program, events)
-    ends = _layer_ends(program, timeline)
+    groups = _overlapping(program, timeline.instructions)
+    ends = _ends(groups, timeline)
     starts = [ends[-1] - cycles, *ends[:-1]]
-    lost = [dict.fromkeys(STALLS, 0.0) for _ in program.layers]
+    lost = [dict.fromkeys(STALLS, 0.0) for _ in groups]
     for segment in _segments(program, config, timeline, starts[0], ends[-1]):
         _charge(segment, starts, ends, lost)
     return tuple(
-        LayerCycles(
-            name=layer.name, kind=layer.kind, macs=layer.macs, cycles=end - start,
-            utilization=layer.macs / (config.peak_macs_per_cycle * max(1, end - start)),
-            estimated_cycles=layer.estimated_cycles,
-            estimate_error=layer.estimated_cycles / max(1, end - start) - 1,
-            ddr_bytes=sum(_ddr_bytes(timeline.instructions[index], config)
-                          for index in layer.indices()),
-            stalls={cause: round(amount) for cause, amount in causes.items()})
-        for layer, start, end, causes in zip(program.layers, starts, ends, lost, strict=True)
+        _entry(layers, config, timeline, end - start, causes)
+        for layers, start, end, causes in zip(groups, starts, ends, lost, strict=True)
     )
+
+
+def _entry(
+    layers: list[LayerInfo], config: AcceleratorConfig, timeline: _Timeline, cycles: int,
+    causes: dict[str, float],
+) -> LayerCycles:
+    macs = sum(layer.macs for layer in layers)
+    estimate = sum(layer.estimated_cycles for layer in layers)
+    return LayerCycles(
+        name=SEPARATOR.join(layer.name for layer in layers),
+        kind=SEPARATOR.join(layer.kind for layer in layers), layers=len(layers),
+        macs=macs, cycles=cycles, utilization=macs / (config.peak_macs_per_cycle * max(1, cycles)),
+        estimated_cycles=estimate, estimate_error=estimate / max(1, cycles) - 1,
+        ddr_bytes=sum(_ddr_bytes(timeline.instructions[index], config)
+                      for layer in layers for index in layer.indices()),
+        stalls={cause: round(amount) for cause, amount in causes.items()})
+
+
+def _overlapping(program: Program, instructions: list[Instruction]) -> list[list[LayerInfo]]:
+    """Return the layers in groups whose computing instructions stand apart, in program order.
+
+    Loads and Stores do not join layers: loads run ahead of what computes anyway.
+    """
+    spans = []
+    for order, layer in enumerate(program.layers):
+        own = [i for i in layer.indices() if isinstance(instructions[i], (Matrix, Post))]
+        spans.append((own[0], own[-1], order))
+    groups: list[list[LayerInfo]] = []
+    reached = -1
+    for first, last, order in sorted(spans):
+        if first > reached:
+            groups.append([])
+        groups[-1].append(program.layers[order])
+        reached = max(reached, last)
+    return groups
 
 
 def _ddr_bytes(instruction: Instruction, config: AcceleratorConfig) -> int:
@@ -153,11 +191,11 @@ class _Timeline:
             index, end = last.index, begin
 
 
-def _layer_ends(program: Program, timeline: _Timeline) -> list[int]:
-    """Return the cycle in which the last instruction of each layer, or an earlier one, ends."""
+def _ends(groups: list[list[LayerInfo]], timeline: _Timeline) -> list[int]:
+    """Return the cycle in which the last instruction of each group, or an earlier one, ends."""
     ends: list[int] = []
-    for layer in program.layers:
-        own = (timeline.spans[i].end for i in layer.indices() if i in timeline.spans)
+    for layers in groups:
+        own = (timeline.spans[i].end for layer in layers for i in layer.indices())
         ends.append(max([*own, *ends[-1:]]))
     return ends
 
@@ -211,7 +249,7 @@ def _useful_share(
 def _charge(
     segment: _Segment, starts: list[int], ends: list[int], lost: list[dict[str, float]]
 ) -> None:
-    """Divide what a segment lost among the layers in whose time it falls."""
+    """Divide what a segment lost among the entries in whose time it falls."""
     index = bisect.bisect_right(ends, segment.start)
     while index < len(ends) and starts[index] < segment.end:
         inside = min(segment.end, ends[index]) - max(segment.start, starts[index])

@@ -328,6 +328,10 @@ def unit_instructions(program: Program) -> dict[Unit, list[tuple[int, Instructio
 
 def _instructions(program: Program) -> list[Instruction | None]:
     """Decode a program that may hold bytes that are no instruction (None), as the core must."""
+    try:
+        return [*program.decoded()]
+    except InstructionError:
+        pass
     found: list[Instruction | None] = []
     for start in range(0, len(program.instructions), INSTRUCTION_BYTES):
         try:

@@ -197,9 +197,8 @@ class InstructionSimulator:
             images = [unpack_features(self.config, row, info.shape) for row in memory]
             return np.stack(images) if batched else images[0]
 
-        kept = [layer.output for layer in program.layers if layer.output is not None]
         outputs = [read(info) for info in program.outputs]
-        return RunResult(outputs, {info.name: read(info) for info in kept})
+        return RunResult(outputs, {info.name: read(info) for info in program.kept})
 
     def execute(self, state: State, instruction: Instruction) -> None:
         """Execute one instruction, tokens apart.

@@ -11,15 +11,16 @@ from rich.console import Console
 from pliant.cli import main
 from pliant.commands.bench import layer_table, network_table
 from pliant.compiler.errors import CompileError
-from pliant_sim.bench import RTL, SIMULATOR, BenchResult
-from pliant_sim.comparison import Comparison, Difference
+from pliant_sim.bench import BenchResult
+from pliant_sim.comparison import RTL, SIMULATOR, Comparison, Difference
 from pliant_sim.core import MemoryTiming
 from pliant_sim.layer_cycles import STALLS, LayerCycles
 
 
 def layer(name, kind, macs, cycles, **stalls):
-    return LayerCycles(name=name, kind=kind, macs=macs, cycles=cycles, ddr_bytes=4 * cycles,
-                       estimated_cycles=cycles + 25, estimate_error=25 / cycles,
+    return LayerCycles(name=name, kind=kind, layers=1, macs=macs, cycles=cycles,
+                       ddr_bytes=4 * cycles, estimated_cycles=cycles + 25,
+                       estimate_error=25 / cycles,
                        utilization=macs / (512 * cycles), stalls={**dict.fromkeys(STALLS, 0),
                                                                   **stalls})
 
@@ -39,7 +40,8 @@ def result():
         memory=MemoryTiming(latency=80, bytes_per_cycle=24), clock_mhz=250,
         estimated_images_per_second=200_000.0, counters={"cycles": 1250},
         comparisons=(comparison(SIMULATOR), comparison(RTL)), instructions=9,
-        compile_seconds=0.1, evaluate_seconds=0.1, simulator_seconds=0.1)
+        compile_seconds=0.1, evaluate_seconds=0.1, simulator_seconds=0.5,
+        simulator_first_seconds=0.75, float_seconds=0.1, simulator_slowdown=5.0)
 
 
 def differing(result):
@@ -57,6 +59,7 @@ def shown(table):
 def run_with(monkeypatch, result, *arguments):
     monkeypatch.setattr("pliant.commands.bench.imported", lambda name: (None, None))
     monkeypatch.setattr("pliant_sim.bench.bench", lambda *_, **__: result)
+    monkeypatch.setattr("pliant_models.float_run.float_run", lambda name: None)
     return CliRunner().invoke(main, ["bench", *arguments])
 
 
@@ -72,7 +75,9 @@ def test_the_layer_table_shows_layers_kinds_whole_and_causes(result):
     for doc in STALLS.values():
         assert doc in text
     assert "24 bytes/cycle" in text
-    assert "5,000 integers of 2 layers on the RTL == integer graph" in text
+    assert "5,000 integers of 2 tensors on the RTL (Verilator) == integer graph" in text
+    assert ("net: instruction simulator 0.50 s (first run 0.75 s), 5.0 times PyTorch float32 on "
+            "one core (0.100 s)") in text
 
 
 def test_the_network_table_has_a_row_for_each(result):
@@ -88,10 +93,11 @@ def test_json_has_the_figures(result, monkeypatch):
     found = json.loads(outcome.stdout)
     for key in ("network", "config", "macs", "cycles", "utilization", "bit_exact", "rtl_seconds",
                 "rtl_kilocycles_per_second", "ddr_bytes", "estimated_cycles", "estimate_error",
-                "median_layer_error"):
+                "median_layer_error", "simulator_seconds", "simulator_first_seconds",
+                "float_seconds", "simulator_slowdown"):
         assert found[key] == getattr(result, key)
     assert found["layers"][0] == {
-        "name": "stem", "kind": "convolution", "macs": 256_000, "cycles": 1000,
+        "name": "stem", "kind": "convolution", "layers": 1, "macs": 256_000, "cycles": 1000,
         "utilization": 0.5, "estimated_cycles": 1025, "estimate_error": 0.025,
         "ddr_bytes": 4000, "stalls": {
             "unused": 400, "pass": 0, "load": 100, "post": 0, "store": 0, "issue": 0}}

@@ -13,7 +13,7 @@ from pliant.commands.simulate import InputError, check_inputs, network_inputs
 from pliant.compiler.reference import evaluate
 from pliant.spec.config import preset
 from pliant.spec.program import load_program
-from pliant_sim.benchmark import layer_graph
+from pliant_sim.single_layer import layer_graph
 
 CONFIG = preset("tiny")
 
@@ -110,7 +110,7 @@ def test_inputs_of_different_numbers_of_images_are_refused(digits):
         check_inputs(program, [np.zeros((4, 1, 8, 8), np.uint8)])
 
 
-def test_the_benchmark_layer_neither_saturates_nor_vanishes():
+def test_the_single_layer_neither_saturates_nor_vanishes():
     image = np.random.default_rng(0).integers(-128, 128, (1, 64, 28, 28), np.int8)
     output = evaluate(layer_graph(), image)["output"]
     assert len(np.unique(output)) > 50

@@ -12,9 +12,9 @@ from rich.console import Console
 from pliant.cli import main
 from pliant.commands.demo import ProgressDisplay, tables
 from pliant.spec.config import preset
-from pliant_sim.benchmark import LayerBenchmark
-from pliant_sim.comparison import Comparison, Difference
-from pliant_sim.demo import GRAPH, MODEL, RTL, SIMULATOR, DemoResult, Level
+from pliant_sim.comparison import GRAPH, MODEL, RTL, SIMULATOR, Comparison, Difference
+from pliant_sim.demo import DemoResult, Level
+from pliant_sim.single_layer import SingleLayer
 
 
 def comparison(level, *differences):
@@ -30,7 +30,7 @@ def result(tmp_path):
                 Level(name=RTL, images=100, accuracy=0.98, comparison=comparison(RTL))),
         cycles_per_image=6000.5, array_use=0.2, clock_mhz=125, estimated_images_per_second=20831.6,
         rtl_kilocycles_per_cpu_second=800.0, seconds=30.0, trace=tmp_path / "digits.pftrace",
-        benchmark=LayerBenchmark(layer="64->64", bytes_per_cycle=16, latency=60, macs=1,
+        single_layer=SingleLayer(layer="64->64", bytes_per_cycle=16, latency=60, macs=1,
                                  cycles=1000, array_use=0.9, kilocycles_per_cpu_second=900.0,
                                  equal=True),
     )
@@ -116,7 +116,7 @@ def test_all_levels_compute_the_same_integers_on_the_smallest_configuration(tmp_
     assert all(level["accuracy"] >= 0.97 for level in data["levels"])
     for level in data["levels"][1:]:
         assert level["comparison"]["tensors"] >= data["layers"]
-    assert 0 < data["array_use"] < data["benchmark"]["array_use"] < 1
+    assert 0 < data["array_use"] < data["single_layer"]["array_use"] < 1
     assert data["cycles_per_image"] > data["macs"] / preset("tiny").peak_macs_per_cycle
     assert (tmp_path / "digits.pftrace").stat().st_size > 1000
 

@@ -131,6 +131,12 @@ BAD: dict[str, tuple[Callable[[], Graph], AcceleratorConfig, str, str, str]] = {
             inputs=(Tensor(name="x", shape=(3, 18, 17)),)),
         TINY, "deep", "its 18x17 kernel takes 81 words of the tap buffer for one lane group, "
         "tap_depth of 'tiny' is 64", "larger tap_depth"),
+    **{f"{what} weight below the narrow range": (
+        lambda make=make, weight=weight: make(weight=weight), TINY, layer,
+        "the smallest weight is -128, allowed is -127 to 127", "narrow range")
+       for what, make, layer, weight in (
+           ("dense", convolution, "conv", np.full((4, 3, 3, 3), -128, np.int8)),
+           ("depthwise", depthwise, "deep", np.full((3, 3, 3), -128, np.int8)))},
     "kernel larger than the input": (
         lambda: convolution(weight=np.ones((4, 3, 9, 9), np.int8)), TINY, "conv",
         "spans 9 pixels, the padded input has 8", "smaller kernel"),

@@ -14,27 +14,35 @@ from numpy.typing import NDArray
 
 from pliant.spec.config import PRESETS, AcceleratorConfig
 from pliant.spec.isa import Matrix
+from pliant.spec.numerics import WEIGHT_MAX, WEIGHT_MIN
 from pliant_hw.accumulators import ACCUMULATOR_READ_LATENCY, Accumulators
+from pliant_hw.array import ArrayFactory, MatrixArray
 from pliant_hw.beat_memory import BeatMemory
+from pliant_hw.dsp import DSP48E1, DSP48E2
 from pliant_hw.feature_buffer import FeatureBuffer
 from pliant_hw.matrix import MatrixUnit
+from pliant_hw.packed_array import packed
 from pliant_sim.benches.golden import Features, run_matrix
 from pliant_sim.benches.simulate import payload, simulate
 
 TINY = dataclasses.replace(PRESETS["tiny"], feature_depth=64, weight_depth=256,
                            accumulator_depth=32)
 WIDE = dataclasses.replace(TINY, cols=16, axi_data_bytes=4)  # four beats are a row of weights
+EIGHT = dataclasses.replace(TINY, rows=8)  # two cascades of DSP48E1
 ALL_BANKS = 0b1111
 
 
 class System:
     """A matrix unit, its three buffers, and a rival with priority at the feature buffer."""
 
-    def __init__(self, config: AcceleratorConfig, seed: int) -> None:
+    def __init__(
+        self, config: AcceleratorConfig, seed: int, array: ArrayFactory = MatrixArray
+    ) -> None:
         self.config = config
         self.random = random = np.random.default_rng(seed)
         self.features = Features(config, random)
-        self.weights = random.integers(-128, 128, (config.weight_depth, config.cols), np.int8)
+        self.weights = random.integers(
+            WEIGHT_MIN, WEIGHT_MAX, (config.weight_depth, config.cols), np.int8, endpoint=True)
         self.expected = np.zeros((2, config.accumulator_depth, config.cols), np.int32)
         self.module = m = Module()
         self.buffer: Any = FeatureBuffer(
@@ -43,7 +51,7 @@ class System:
         m.submodules.weight = self.memory = BeatMemory(
             config=config, word_bytes=config.cols, depth=config.weight_depth)
         m.submodules.accumulators = self.accumulators = Accumulators(config=config)
-        m.submodules.unit = self.unit = unit = MatrixUnit(config=config)
+        m.submodules.unit = self.unit = unit = MatrixUnit(config=config, array=array)
         wiring.connect(m, unit.feature, self.buffer.read_matrix)
         m.d.comb += [
             self.memory.read_enable.eq(unit.weight_enable),
@@ -157,13 +165,17 @@ def random_instruction(config: AcceleratorConfig, random: np.random.Generator) -
     )
 
 
-@pytest.mark.parametrize(("seed", "config", "rival"),
-                         [(0, TINY, 0.0), (1, TINY, 0.5), (2, TINY, 0.9), (3, WIDE, 0.5)])
+@pytest.mark.parametrize(("seed", "config", "rival", "array"), [
+    (0, TINY, 0.0, MatrixArray), (1, TINY, 0.5, MatrixArray), (2, TINY, 0.9, MatrixArray),
+    (3, WIDE, 0.5, MatrixArray),
+    (4, TINY, 0.3, packed(DSP48E1)), (5, TINY, 0.0, packed(DSP48E2)),
+    (6, WIDE, 0.5, packed(DSP48E2)), (7, EIGHT, 0.3, packed(DSP48E1)),
+])
 def test_random_instructions_equal_numpy(
-    seed: int, config: AcceleratorConfig, rival: float
+    seed: int, config: AcceleratorConfig, rival: float, array: ArrayFactory
 ) -> None:
     print(f"{seed=}")
-    system = System(config, seed)
+    system = System(config, seed, array)
     everything = Matrix(kernel_height=1, out_height=4, out_width=8)  # entries get a value
     instructions = [dataclasses.replace(everything, accumulator_bank=bank) for bank in range(2)]
     instructions += [random_instruction(config, system.random) for _ in range(25)]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from pliant.compiler import compile_graph
@@ -77,6 +79,52 @@ def test_cycles_go_to_the_layer_in_whose_time_they_fall():
     assert [layer.stalls["store"] for layer in layers] == [40, 0]
     assert [layer.stalls["load"] for layer in layers] == [10, 30]
     assert [layer.stalls["pass"] for layer in layers] == [0, 5]
+
+
+def interleaved() -> Program:
+    """Two layers whose steps take turns, the second's loads ahead of the first, and a third."""
+    net = program((160, [Load(signal=MATRIX), Matrix(wait=LOAD, signal=POST, out_height=10),
+                         Post(wait=MATRIX), Matrix(signal=POST, out_height=10)]),
+                  (320, [Post(wait=MATRIX), Store(), Load(signal=MATRIX)]),
+                  (480, [Matrix(wait=LOAD, signal=STORE, out_height=20), Store(wait=MATRIX)]))
+    first, second, third = net.layers
+    return dataclasses.replace(net, layers=(
+        dataclasses.replace(first, instructions=((0, 2), (3, 4))),
+        dataclasses.replace(second, kind="depthwise", instructions=((2, 3), (4, 6))),
+        dataclasses.replace(third, instructions=((6, 9),))))
+
+
+INTERLEAVED_EVENTS = events(
+    (Unit.LOAD, 0, 10), (Unit.LOAD, 10, 15), (Unit.MATRIX, 10, 20), (Unit.MATRIX, 20, 30),
+    (Unit.MATRIX, 42, 62), (Unit.POST, 20, 25), (Unit.POST, 30, 40), (Unit.STORE, 40, 50),
+    (Unit.STORE, 62, 70))
+
+
+def test_layers_whose_instructions_take_turns_share_an_entry():
+    shared, alone = layer_cycles(interleaved(), CONFIG, INTERLEAVED_EVENTS, cycles=70)
+    assert (shared.name, shared.kind) == ("layer0 | layer1", "convolution | depthwise")
+    assert (shared.layers, alone.layers) == (2, 1)
+    assert (shared.macs, shared.estimated_cycles) == (160 + 320, 200)
+    assert shared.utilization == 480 / (CONFIG.peak_macs_per_cycle * 50)
+    assert shared.ddr_bytes == 2 * CONFIG.axi_data_bytes + 6 * 64
+    assert alone.name == "layer2"
+
+
+def test_a_shared_entry_ends_with_its_last_instruction():
+    shared, alone = layer_cycles(interleaved(), CONFIG, INTERLEAVED_EVENTS, cycles=70)
+    assert (shared.cycles, alone.cycles) == (50, 20)  # the store of the second layer ends at 50
+    assert shared.stalls["load"] == 10
+    assert shared.stalls["issue"] == 12
+
+
+def test_loads_ahead_of_another_layer_do_not_join_it():
+    net = interleaved()
+    first, second, third = net.layers
+    early = dataclasses.replace(net, layers=(
+        dataclasses.replace(first, instructions=((1, 2), (3, 4))), second,
+        dataclasses.replace(third, instructions=((0, 1), (6, 9)))))
+    assert [layer.layers for layer in layer_cycles(
+        early, CONFIG, INTERLEAVED_EVENTS, cycles=70)] == [2, 1]
 
 
 def test_instructions_that_overlap_are_not_counted_twice():

@@ -104,7 +104,7 @@ def test_every_tensor_in_memory_is_exact_until_the_next_run(
 ) -> None:
     case = cases[0]
     result = machine.run(case.program, case.inputs)
-    kept = [layer.output for layer in case.program.layers if layer.output is not None]
+    kept = case.program.kept
     assert kept
     for info in (*kept, *case.program.inputs):
         expected = (case.expected | {

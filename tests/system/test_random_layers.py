@@ -7,6 +7,9 @@ import pytest
 
 from pliant.compiler import compile_graph
 from pliant.spec.config import preset
+from pliant_hw.dsp import FAMILIES
+from pliant_hw.packed_array import packed
+from pliant_hw.verilog import generate
 from pliant_models.random_layers import EXTRA_KINDS, random_inputs, random_layer
 from pliant_models.torch_reference import torch_reference
 from pliant_sim.core import MemoryTiming
@@ -21,12 +24,16 @@ CHUNK = 10
 
 
 @cache
-def machine(name: str) -> RtlMachine:
-    return RtlMachine(preset(name))
+def machine(name: str, family: str | None = None) -> RtlMachine:
+    """Return the core of a preset, with the plain array or with that packed for a DSP family."""
+    config = preset(name)
+    return RtlMachine(
+        config, source=generate(config, packed(FAMILIES[family])) if family else None)
 
 
 def check(
-    name: str, seed: int, timing: MemoryTiming | None = None, kind: str | None = None
+    name: str, seed: int, timing: MemoryTiming | None = None, kind: str | None = None,
+    family: str | None = None,
 ) -> None:
     config = preset(name)
     graph = random_layer(seed, multiplier_bits=config.multiplier_bits, kind=kind)
@@ -35,7 +42,7 @@ def check(
     program = compile_graph(graph, config)
     tensors = [inputs[tensor.name] for tensor in graph.inputs]
     simulated = InstructionSimulator(config).run(program, tensors)
-    rtl = machine(name)
+    rtl = machine(name, family)
     rtl.core.set_timing(timing or MemoryTiming.of_board(config))
     executed = rtl.run(program, [tensor[0] for tensor in tensors])
     for index, output in enumerate(graph.outputs):
@@ -64,6 +71,18 @@ def test_torch_simulator_and_rtl_give_the_same_integers(name: str, first: int) -
 def test_depthwise_layers_give_the_same_integers(name: str, first: int) -> None:
     for seed in range(first, first + CHUNK):
         check(name, seed, kind=EXTRA_KINDS[seed % len(EXTRA_KINDS)])
+
+
+@pytest.mark.slow
+def test_a_few_random_layers_on_the_tiny_core_with_a_packed_array() -> None:
+    for seed in range(5100, 5112):
+        check("tiny", seed, family="DSP48E1")
+
+
+@pytest.mark.slow
+def test_random_layers_on_a_core_with_cascades_of_sixteen() -> None:
+    for seed in range(1100, 1120):
+        check("pynq_z2", seed, family="DSP48E2")
 
 
 def test_a_few_depthwise_layers_on_the_tiny_core() -> None:

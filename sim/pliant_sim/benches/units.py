@@ -15,7 +15,9 @@ from amaranth.lib import wiring
 from pliant.spec.config import PRESETS
 from pliant_hw.accumulators import Accumulators
 from pliant_hw.array import MatrixArray
+from pliant_hw.dsp import FAMILIES
 from pliant_hw.feature_buffer import FeatureBuffer
+from pliant_hw.packed_array import PackedArray
 from pliant_hw.requantizer import Requantizer
 from pliant_hw.residual import ResidualAdder
 from pliant_hw.verilog import component_to_verilog, flat_ports
@@ -36,6 +38,8 @@ class ComputeUnits(wiring.Component):  # type: ignore[type-arg]  # generic in th
         super().__init__({})
         self.units: dict[str, wiring.Component[Any]] = {
             "array": MatrixArray(config=CONFIG),
+            **{f"array_{name}": PackedArray(config=CONFIG, family=family, primitive=False)
+               for name, family in FAMILIES.items()},
             "accumulators": Accumulators(config=CONFIG),
             "walker": Walker(config=CONFIG, tag=TAG_BITS),
             "buffer": FeatureBuffer(config=CONFIG, readers=READERS, writers=WRITERS),

@@ -47,9 +47,10 @@ def bench(name: str, config: AcceleratorConfig, *, console: Console) -> BenchRes
         display.report(f"quantize {name} and export it", 0, 1)
         graph, image = imported(name)
         display.report(f"quantize {name} and export it", 1, 1)
+        from pliant_models.float_run import float_run
         from pliant_sim.bench import bench as function
 
-        return function(graph, image, config, progress=display.report)
+        return function(graph, image, config, float_run=float_run(name), progress=display.report)
 
 
 def imported(name: str) -> tuple[Graph, NDArray[np.int8]]:
@@ -101,11 +102,15 @@ def network_table(results: Iterable[BenchResult]) -> RenderableType:
             f"{result.rtl_seconds:.0f}", f"{result.rtl_kilocycles_per_second:.0f}",
             f"{result.estimated_images_per_second:.1f}",
             "all" if result.bit_exact else "DIFFERENT")
-    return Group(table, Text(ERROR_MEANING), *_memories(results), *_differences(results))
+    return Group(table, Text(ERROR_MEANING), *_memories(results), *_speeds(results),
+                 *_differences(results))
 
 
 def layer_table(result: BenchResult) -> RenderableType:
-    """Return a row for each layer, one for each kind of layer, and the whole network's figures."""
+    """Return a row for each layer, one for each kind of layer, and the whole network's figures.
+
+    Layers that overlap share a row.
+    """
     from pliant_sim.layer_cycles import STALLS
 
     table = Table(box=box.SIMPLE, title=f"{result.network} on {result.config}: cycles by layer")
@@ -120,7 +125,8 @@ def layer_table(result: BenchResult) -> RenderableType:
     for layer in result.layers:
         kinds[layer.kind].append(layer)
     for kind, layers in kinds.items():
-        table.add_row(f"{len(layers)} layers", kind, *_figures(layers, result))
+        count = sum(layer.layers for layer in layers)
+        table.add_row(f"{count} layers", kind, *_figures(layers, result))
     table.add_section()
     table.add_row("whole network", "", *_figures(result.layers, result))
     meaning = [Text(f"  {name}: {doc}", style="dim") for name, doc in STALLS.items()]
@@ -152,6 +158,15 @@ def _memories(results: Iterable[BenchResult]) -> list[Text]:
     return [Text(text) for text in texts.values()]
 
 
+def _speeds(results: Iterable[BenchResult]) -> list[Text]:
+    """Return how the instruction simulator compares with PyTorch."""
+    return [Text(
+        f"{result.network}: instruction simulator {result.simulator_seconds:.2f} s (first run "
+        f"{result.simulator_first_seconds:.2f} s), {result.simulator_slowdown:.1f} times PyTorch "
+        f"float32 on one core ({result.float_seconds:.3f} s)")
+        for result in results if result.float_seconds is not None]
+
+
 def _differences(results: Iterable[BenchResult]) -> list[Text]:
     lines = []
     for result in results:
@@ -161,5 +176,5 @@ def _differences(results: Iterable[BenchResult]) -> list[Text]:
             if comparison.equal:
                 lines.append(Text(
                     f"{result.network}: {comparison.values:,} integers of {comparison.tensors} "
-                    f"layers on the {comparison.level} == integer graph", style="green"))
+                    f"tensors on the {comparison.level} == integer graph", style="green"))
     return lines

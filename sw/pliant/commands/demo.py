@@ -97,16 +97,16 @@ def tables(result: DemoResult, output: Path) -> RenderableType:
     figures = Table(show_header=False)
     figures.add_column()
     figures.add_column(justify="right")
-    benchmark = result.benchmark
+    single = result.single_layer
     figures.add_row("cycles per image (RTL)", f"{result.cycles_per_image:,.0f}")
     figures.add_row("array used, whole network", f"{result.array_use:.1%}")
     figures.add_row(f"images per second at {result.clock_mhz} MHz (estimate)",
                     f"{result.estimated_images_per_second:,.0f}")
     figures.add_row("RTL simulation, kilocycles per CPU-second",
                     f"{result.rtl_kilocycles_per_cpu_second:,.0f}")
-    figures.add_row(f"array used, single layer benchmark: {benchmark.layer};\n"
-                    f"DDR {benchmark.bytes_per_cycle:g} bytes/cycle, {benchmark.latency} cycles "
-                    "latency", f"{benchmark.array_use:.1%}")
+    figures.add_row(f"array used, single layer benchmark: {single.layer};\n"
+                    f"DDR {single.bytes_per_cycle:g} bytes/cycle, {single.latency} cycles "
+                    "latency", f"{single.array_use:.1%}")
     return Group(levels, figures, *_verdict(result, output))
 
 
@@ -115,7 +115,7 @@ def _verdict(result: DemoResult, output: Path) -> list[Text]:
     for level in result.levels:
         if level.comparison is not None:
             lines += [Text(str(item), style="red") for item in level.comparison.differences]
-    if not result.benchmark.equal:
+    if not result.single_layer.equal:
         lines.append(Text("single layer benchmark: the RTL differs from the integer graph",
                           style="red"))
     if result.equal:

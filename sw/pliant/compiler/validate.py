@@ -23,7 +23,16 @@ from pliant.compiler.graph import (
 from pliant.compiler.operation import Operation, Reduction, Window
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Matrix, Post, fields
-from pliant.spec.numerics import INT8_MAX, INT8_MIN, INT32_MAX, INT32_MIN, MAX_SHIFT, Rounding
+from pliant.spec.numerics import (
+    INT8_MAX,
+    INT8_MIN,
+    INT32_MAX,
+    INT32_MIN,
+    MAX_SHIFT,
+    WEIGHT_MAX,
+    WEIGHT_MIN,
+    Rounding,
+)
 
 SUPPORTED = (Convolution, DepthwiseConvolution, Add, MaxPool, AveragePool, Lookup, Clip)
 _POST = {field.name: field for field in fields(Post)}
@@ -98,13 +107,16 @@ def _check_operands(node: Node, inputs: list[Tensor]) -> None:
 
 
 def _check_weights(node: Convolution | DepthwiseConvolution, source: Tensor) -> None:
-    """Check shapes and type of weights and biases."""
+    """Check shapes, type and range of weights, and the shape of biases."""
     dense = isinstance(node, Convolution)
     axes = "(out, in, kernel height, kernel width)" if dense else (
         "(channels, kernel height, kernel width)")
     if node.weight.ndim != (4 if dense else 3) or node.weight.dtype != np.int8:
         raise CompileError(node.name, f"weight is {node.weight.dtype} {node.weight.shape}",
                            f"it must be int8 {axes}")
+    _range(node.name, "the smallest weight", int(node.weight.min(initial=0)), WEIGHT_MIN,
+           WEIGHT_MAX, "quantize weights to the narrow range, as Brevitas does: the matrix array "
+           "puts two of them in one multiplier")
     channels = node.weight.shape[1 if dense else 0]
     if channels != source.shape[0]:
         raise CompileError(

@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 INT8_MIN, INT8_MAX = -128, 127
+WEIGHT_MIN, WEIGHT_MAX = -127, 127
+"""Weights are int8 of narrow range: what lets an FPGA's multiplier compute two products at once."""
+
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 MAX_SHIFT = 62
 """Largest right shift of a product of an int32 and a 31-bit multiplier (63 bits signed)."""

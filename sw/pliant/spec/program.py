@@ -113,9 +113,18 @@ class Program:
         """Useful multiply-accumulates of one inference."""
         return sum(layer.macs for layer in self.layers)
 
+    @property
+    def kept(self) -> tuple[TensorInfo, ...]:
+        """Layers' results that a run leaves in memory, in the order of the layers."""
+        return tuple(layer.output for layer in self.layers if layer.output is not None)
+
     def decoded(self) -> list[Instruction]:
         """Return the instructions as objects; decoded once for runs on many images."""
-        return list(_decoded(self.instructions))
+        return list(self._decoded)
+
+    @functools.cached_property
+    def _decoded(self) -> tuple[Instruction, ...]:
+        return tuple(decode_program(self.instructions))
 
     @functools.cached_property
     def owners(self) -> dict[int, LayerInfo]:
@@ -152,11 +161,6 @@ class Program:
             archive.writestr("manifest.json", json.dumps(manifest, indent=1))
             archive.writestr("instructions.bin", self.instructions)
             archive.writestr("constants.bin", self.constants)
-
-
-@functools.lru_cache(maxsize=4)
-def _decoded(instructions: bytes) -> tuple[Instruction, ...]:
-    return tuple(decode_program(instructions))
 
 
 def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None = None) -> Program:

@@ -9,18 +9,18 @@ import numpy as np
 from pliant.compiler import compile_graph
 from pliant.compiler.graph import Convolution, Graph, Padding, Requantization, Tensor
 from pliant.compiler.reference import evaluate
-from pliant_sim.comparison import compare
+from pliant_sim.comparison import RTL, compare
 from pliant_sim.rtl import MemoryTiming, RtlMachine
 
 CHANNELS, SIZE, KERNEL = 64, 28, 3
 SEED = 1
 TIMING = MemoryTiming(latency=60, bytes_per_cycle=16)
-"""Memory of the benchmark: 16 bytes per cycle, 60 cycles latency."""
+"""Memory that the layer is timed with: 16 bytes per cycle, 60 cycles latency."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerBenchmark:
-    """One convolution on the RTL.
+class SingleLayer:
+    """How one convolution ran on the RTL.
 
     `macs` are the useful multiply-accumulates (kernel taps on padding do not count), `array_use`
     their share of what a full array does in `cycles`, `equal` whether the result is that of the
@@ -49,11 +49,11 @@ def layer_graph() -> Graph:
                                       shift=np.full(CHANNELS, 22, np.int64)),
         padding=Padding(top=1, left=1, bottom=1, right=1),
     )
-    return Graph(name="benchmark", inputs=(Tensor(name="input", shape=shape),), nodes=(layer,),
+    return Graph(name="single_layer", inputs=(Tensor(name="input", shape=shape),), nodes=(layer,),
                  outputs=("output",))
 
 
-def run_layer_benchmark(machine: RtlMachine) -> LayerBenchmark:
+def run_single_layer(machine: RtlMachine) -> SingleLayer:
     """Compile the layer for `machine`, run it there with TIMING and compare the result."""
     graph, config = layer_graph(), machine.config
     image = np.random.default_rng(SEED).integers(-128, 128, (1, CHANNELS, SIZE, SIZE), np.int8)
@@ -64,10 +64,10 @@ def run_layer_benchmark(machine: RtlMachine) -> LayerBenchmark:
     machine.core.set_timing(before)
     expected = evaluate(graph, image, multiplier_bits=config.multiplier_bits)
     found = {"output": run.outputs[0][np.newaxis]}
-    return LayerBenchmark(
+    return SingleLayer(
         layer=f"{CHANNELS}->{CHANNELS} {KERNEL}x{KERNEL} {SIZE}x{SIZE}",
         bytes_per_cycle=TIMING.bytes_per_cycle, latency=TIMING.latency, macs=program.macs,
         cycles=run.cycles, array_use=program.macs / (config.peak_macs_per_cycle * run.cycles),
         kilocycles_per_cpu_second=run.simulated_cycles / run.cpu_seconds / 1e3,
-        equal=compare("RTL", expected, found, ("output",)).equal,
+        equal=compare(RTL, expected, found, ("output",)).equal,
     )
