@@ -12,7 +12,7 @@ import pytest
 
 from pliant.compiler import compile_graph, optimize
 from pliant.compiler.buffers import Arena, Buffer, Ring, Slot, allocate_slot
-from pliant.compiler.emission import LayerSteps
+from pliant.compiler.emission import Home, LayerSteps
 from pliant.compiler.geometry import Axis, Geometry, halvings
 from pliant.compiler.memory_plan import Constants, place_tensors
 from pliant.compiler.operation import operations
@@ -35,13 +35,14 @@ def steps_of(
     layer = random_layer(seed, multiplier_bits=config.multiplier_bits, kind=kind)
     graph = optimize(layer, config)
     places, _ = place_tensors(graph, config, reuse=True)
+    homes = {name: Home(place) for name, place in places.items()}
     tensors = graph.tensors()
     result = []
     for index, operation in enumerate(operations(graph)):
         geometry = Geometry(operation, config, tensors[operation.inputs[0]].shape)
         result.append((geometry, LayerSteps(
-            geometry, choose_tiling(geometry), places, Constants(config), layer=index,
-            first_step=0, arena_start=0)))
+            geometry, choose_tiling(geometry), homes, Constants(config), layer=index,
+            arena_start=0)))
     return result
 
 
@@ -56,8 +57,8 @@ def test_steps_compute_every_output_once_and_fit(
             count = np.zeros(shape, int)
             for step in layer.steps:
                 assert_step_fits(step, layer, config)
-                if step.stored is not None:
-                    count[tuple(slice(*r) for r in dataclasses.astuple(step.stored))] += 1
+                for task in step.stores:
+                    count[tuple(slice(*r) for r in dataclasses.astuple(task.part))] += 1
             assert (count == 1).all(), seed
             slots = sum(slot.size for slot in layer.arena.slots)
             assert slots <= config.feature_depth
