@@ -300,7 +300,9 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
     last_store = out_bytes / bandwidth
 
     fetch = config.cols * config.parameter_bytes // config.lanes + POST_OVERHEAD
-    post = outputs * (1 if geometry.matrix else geometry.patches) + steps * fetch
+    row_cycles = sum(geometry.row_cycles(part.outputs)
+                     for part in columns.split(tiling.tile_width))
+    post = geometry.output_groups * rows.outputs * row_cycles + steps * fetch
     matrix = 0.0
     if geometry.matrix:
         passes = geometry.taps * geometry.input_groups
