@@ -9,7 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
-from pliant.spec.isa import Post
+from pliant.spec.isa import Post, Source
 from pliant_hw.layouts import (
     FEATURE_READ_LATENCY,
     FeatureReadPort,
@@ -17,11 +17,9 @@ from pliant_hw.layouts import (
     instruction_layout,
 )
 from pliant_hw.pipeline import delayed
+from pliant_hw.reduction import PATCH_TAPS
 from pliant_hw.streams import StreamQueue
 from pliant_hw.walker import COORDINATE_BITS, SIZE_BITS
-
-PATCH_TAPS = 4
-"""Taps (0, 0), (0, 1), (1, 0), (1, 1) of a patch."""
 
 GROUP_BITS = 2
 """Enough for a group's place in an accumulator tile: cols is at most 4*lanes."""
@@ -44,8 +42,10 @@ def tap_address_bits(config: AcceleratorConfig) -> int:
 def patch_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return what is known of a patch besides its words.
 
-    `present` marks taps that belong to the kernel, `inside` those within the region. Tap (0, 0)
+    `present` marks taps that belong to the window, `inside` those within the region. Tap (0, 0)
     lies in the bank of parity `odd_y`, `odd_x`. `first` and `last` mark the ends of a window.
+    `pair`: the window is that of two outputs. `own`: the patch has a word of taps, `tap`; it has
+    none behind the first output's columns. `previous`: it is not the first of its row.
     """
     return data.StructLayout({
         "present": unsigned(PATCH_TAPS),
@@ -54,6 +54,9 @@ def patch_layout(config: AcceleratorConfig) -> data.StructLayout:
         "odd_x": unsigned(1),
         "first": unsigned(1),
         "last": unsigned(1),
+        "pair": unsigned(1),
+        "own": unsigned(1),
+        "previous": unsigned(1),
         "group": unsigned(GROUP_BITS),
         "tap": unsigned(tap_address_bits(config)),
     })
@@ -72,7 +75,9 @@ class PatchWalker(wiring.Component):
     """Cuts the windows of a Post instruction into patches, one a cycle; latency 4.
 
     Along an axis with odd dilation two taps lie in banks of different parity and go together; with
-    even dilation a patch has one (:func:`pliant.spec.memory.patch_taps`).
+    even dilation a patch has one (:func:`pliant.spec.memory.patch_taps`). Where
+    :func:`pliant.spec.memory.paired` says so, the windows of two outputs side by side are read as
+    one, `stride_x` columns wider; an odd last output has its own.
 
     Members
     -------
@@ -100,10 +105,12 @@ class PatchWalker(wiring.Component):
         advance = Signal()  # all stages move together
         m.d.comb += advance.eq(~self.request.valid | self.request.ready)
 
-        # Stage 0: counters. Window, output pixel, lane group.
+        # Stage 0: counters. Window, output pixel, lane group; what is left of each counts down.
         running = Signal()
-        kernel_y, kernel_x = Signal(9), Signal(9)
-        out_y, out_x, group = Signal(SIZE_BITS), Signal(SIZE_BITS), Signal(12)
+        first, previous = Signal(), Signal()
+        left_y, left_x = Signal(9), Signal(9)
+        rows_left, columns_left, groups_left = Signal(SIZE_BITS), Signal(SIZE_BITS), Signal(12)
+        group = Signal(GROUP_BITS)
         group_base = Signal(address_bits)
         tap, group_tap = Signal(tap_address_bits(config)), Signal(tap_address_bits(config))
         start_y, start_x, y, x = (
@@ -111,44 +118,67 @@ class PatchWalker(wiring.Component):
             for name in ("start_y", "start_x", "y", "x")
         )
         two_y, two_x = post.dilation_y[0], post.dilation_x[0]
-        next_kernel_y, next_kernel_x = kernel_y + 1 + two_y, kernel_x + 1 + two_x
+        pairs = Signal()  # the instruction computes outputs in pairs
+        pair, next_pair, first_pair = Signal(), Signal(), Signal()
+        pair_width = Signal(9)
         last_x = Signal()
         last_tap = Signal()
         last_column = Signal()
         last_pixel = Signal()
         last = Signal()
+        own = Signal()
+        next_tap = Signal.like(tap)
         m.d.comb += [
-            last_x.eq(next_kernel_x >= post.kernel_width),
-            last_tap.eq(last_x & (next_kernel_y >= post.kernel_height)),
-            last_column.eq(out_x == post.out_width - 1),
-            last_pixel.eq(last_column & (out_y == post.out_height - 1)),
-            last.eq(last_tap & last_pixel & (group == post.groups - 1)),
+            last_x.eq(left_x <= 1 + two_x),
+            last_tap.eq(last_x & (left_y <= 1 + two_y)),
+            last_column.eq(columns_left <= 1 + pair),
+            last_pixel.eq(last_column & (rows_left == 1)),
+            last.eq(last_tap & last_pixel & (groups_left == 1)),
+            own.eq(left_x > Mux(pair, post.stride_x[:2], 0)),
+            next_tap.eq(tap + own),
+            first_pair.eq(pairs & (post.out_width != 1)),
+            # A single output is an odd last one, so a pair is all that others can follow.
+            next_pair.eq(Mux(last_column, first_pair, pairs & (columns_left != 3))),
         ]
         with m.If(running & advance):
-            m.d.sync += [kernel_x.eq(next_kernel_x), tap.eq(tap + 1),
-                         x.eq(x + (post.dilation_x << two_x))]
+            m.d.sync += [left_x.eq(left_x - 1 - two_x), tap.eq(next_tap), first.eq(0),
+                         previous.eq(1), x.eq(x + (post.dilation_x << two_x))]
             with m.If(last_x):
-                m.d.sync += [kernel_x.eq(0), x.eq(start_x), kernel_y.eq(next_kernel_y),
+                m.d.sync += [left_x.eq(Mux(pair, pair_width, post.kernel_width)), x.eq(start_x),
+                             previous.eq(0), left_y.eq(left_y - 1 - two_y),
                              y.eq(y + (post.dilation_y << two_y))]
             with m.If(last_tap):
-                next_x, next_y = start_x + post.stride_x, start_y + post.stride_y
-                m.d.sync += [kernel_y.eq(0), tap.eq(group_tap), out_x.eq(out_x + 1),
+                next_x, next_y = start_x + (post.stride_x << pair), start_y + post.stride_y
+                m.d.sync += [left_y.eq(post.kernel_height), tap.eq(group_tap), first.eq(1),
+                             left_x.eq(Mux(next_pair, pair_width, post.kernel_width)),
+                             pair.eq(next_pair), columns_left.eq(columns_left - 1 - pair),
                              start_x.eq(next_x), x.eq(next_x), y.eq(start_y)]
                 with m.If(last_column):
-                    m.d.sync += [out_x.eq(0), start_x.eq(post.origin_x), x.eq(post.origin_x),
-                                 out_y.eq(out_y + 1), start_y.eq(next_y), y.eq(next_y)]
+                    m.d.sync += [columns_left.eq(post.out_width), start_x.eq(post.origin_x),
+                                 x.eq(post.origin_x), rows_left.eq(rows_left - 1),
+                                 start_y.eq(next_y), y.eq(next_y)]
                 with m.If(last_pixel):
-                    m.d.sync += [out_y.eq(0), start_y.eq(post.origin_y), y.eq(post.origin_y),
-                                 group.eq(group + 1), tap.eq(tap + 1), group_tap.eq(tap + 1),
+                    m.d.sync += [rows_left.eq(post.out_height), start_y.eq(post.origin_y),
+                                 y.eq(post.origin_y), tap.eq(next_tap), group_tap.eq(next_tap),
+                                 groups_left.eq(groups_left - 1), group.eq(group + 1),
                                  group_base.eq(group_base + post.window_group_stride)]
             with m.If(last):
                 m.d.sync += running.eq(0)
-        with m.If(self.start):
+        several = (post.kernel_width > 1 + two_x) | (post.kernel_height > 1 + two_y)
+        paired = ((post.source == Source.DEPTHWISE) & (post.dilation_x == 1)
+                  & (post.stride_x <= 2) & several)
+        starting = Signal()
+        m.d.sync += [starting.eq(self.start), pairs.eq(paired),
+                     pair_width.eq(post.kernel_width + post.stride_x)]
+        with m.If(starting):
             m.d.sync += [
-                running.eq(1), kernel_y.eq(0), kernel_x.eq(0), out_y.eq(0), out_x.eq(0),
-                group.eq(0), group_base.eq(post.window), tap.eq(post.taps),
-                group_tap.eq(post.taps), start_y.eq(post.origin_y), start_x.eq(post.origin_x),
-                y.eq(post.origin_y), x.eq(post.origin_x),
+                running.eq(1), first.eq(1), previous.eq(0), pair.eq(first_pair),
+                left_y.eq(post.kernel_height),
+                left_x.eq(Mux(first_pair, pair_width, post.kernel_width)),
+                rows_left.eq(post.out_height), columns_left.eq(post.out_width),
+                groups_left.eq(post.groups), group.eq(0), group_base.eq(post.window),
+                tap.eq(post.taps), group_tap.eq(post.taps), start_y.eq(post.origin_y),
+                start_x.eq(post.origin_x), y.eq(post.origin_y), x.eq(post.origin_x),
             ]
 
         # Stage 1: coordinates of both rows and columns; stage 2: bounds and products.
@@ -169,11 +199,12 @@ class PatchWalker(wiring.Component):
                 valid.eq(Cat(running, valid[0])),
                 rows[0].eq(y), rows[1].eq(y + post.dilation_y),
                 columns[0].eq(x), columns[1].eq(x + post.dilation_x),
-                present_y.eq(two_y & (kernel_y + 1 < post.kernel_height)),
-                present_x.eq(two_x & (kernel_x + 1 < post.kernel_width)),
+                present_y.eq(two_y & (left_y > 1)),
+                present_x.eq(two_x & (left_x > 1)),
                 base.eq(group_base),
                 early.odd_y.eq(y[0]), early.odd_x.eq(x[0]),
-                early.first.eq((kernel_y == 0) & (kernel_x == 0)), early.last.eq(last_tap),
+                early.first.eq(first), early.last.eq(last_tap),
+                early.pair.eq(pair), early.own.eq(own), early.previous.eq(previous),
                 early.group.eq(group), early.tap.eq(tap),
                 patch.eq(early),
                 patch.present.eq(Cat(1, present_x, present_y, present_y & present_x)),

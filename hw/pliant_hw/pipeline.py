@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Shape, Signal, Value, signed
+from amaranth import Cat, Module, Mux, Shape, Signal, Value, signed
 
 
 def delayed(
@@ -35,3 +35,8 @@ def clip(m: Module, value: object, low: object, high: object, result: Signal) ->
     wide = Signal(signed(12), name="unclipped")
     m.d.comb += wide.eq(value)
     m.d.sync += result.eq(Mux(wide < low, low, Mux(wide > high, high, wide)))
+
+
+def add_with_carry(a: Value, b: Value, carry: Value) -> Value:
+    """Return signed ``a + b + carry`` by one adder: the carry enters below the lowest bit."""
+    return (Cat(1, a).as_signed() + Cat(carry, b).as_signed()) >> 1

@@ -140,6 +140,7 @@ class PostProcessor(wiring.Component):
             source.start.eq(start),
             source.instruction.eq(current),
             source.permit.eq((room != 0) & (residuals.available | ~current.add_enable)),
+            source.permit_pair.eq((room > 1) & (residuals.available_pair | ~current.add_enable)),
             self.read_valid.eq(source.read_valid),
             self.read_bank.eq(source.read_bank),
             self.read_entry.eq(source.read_entry),

@@ -20,8 +20,8 @@ from pliant_hw.walker import Walker, connect_rectangle
 ADDER_LATENCY = 2 + ROUNDING_LATENCY + 1
 """Products; their sum; shift; clip."""
 
-RESIDUAL_WORDS = 16
-"""Residual words fetched ahead."""
+RESIDUAL_WORDS = 32
+"""Residual words fetched ahead; more than the cycles from the request of one to its use (18)."""
 
 
 class ResidualReader(wiring.Component):
@@ -32,7 +32,7 @@ class ResidualReader(wiring.Component):
     start : In   pulse with a new `instruction`, which then holds still
     instruction : In   decoded Post
     feature : Out(FeatureReadPort)
-    available : Out   a word that nobody has claimed is there
+    available : Out   a word that nobody has claimed is there, `available_pair` : Out   two are
     claim : In   a value that will use one is issued
     take : In   the oldest word is used now, `word` : Out
     """
@@ -41,6 +41,7 @@ class ResidualReader(wiring.Component):
     feature: Any
     start: Signal
     available: Signal
+    available_pair: Signal
     claim: Signal
     take: Signal
     word: Signal
@@ -52,6 +53,7 @@ class ResidualReader(wiring.Component):
             "instruction": In(instruction_layout(Post)),
             "feature": Out(FeatureReadPort(config)),
             "available": Out(1),
+            "available_pair": Out(1),
             "claim": In(1),
             "take": In(1),
             "word": Out(8 * config.lanes),
@@ -80,6 +82,7 @@ class ResidualReader(wiring.Component):
             request.eq(self.feature.valid & self.feature.ready),
             walker.position.ready.eq(request),
             self.available.eq(unclaimed != 0),
+            self.available_pair.eq(unclaimed > 1),
             words.r_en.eq(self.take),
             self.word.eq(words.r_data),
         ]

@@ -21,6 +21,7 @@ from pliant.compiler.step import Step
 from pliant.compiler.tiling import choose_tiling
 from pliant.spec.config import AcceleratorConfig, preset
 from pliant.spec.isa import Target
+from pliant.spec.memory import row_patches
 from pliant_models.random_layers import random_inputs, random_layer
 from pliant_sim.simulator import InstructionSimulator
 
@@ -102,16 +103,18 @@ def test_taps_that_do_not_fit_at_once_take_turns() -> None:
 
 @pytest.mark.parametrize(("kernel", "dilation", "reads"), [(1, 1, 1), (2, 1, 1), (3, 1, 4),
                                                            (3, 2, 9), (3, 3, 4), (7, 1, 16)])
-def test_a_window_costs_a_cycle_for_each_patch(
+def test_a_row_of_windows_costs_a_cycle_for_each_patch(
     builder: Callable[..., Any], kernel: int, dilation: int, reads: int
 ) -> None:
     net = builder(0, (4, 24, 24), TINY.multiplier_bits)
     net.depthwise(net.input, kernel, dilation=dilation)
     [operation] = operations(optimize(net.graph(net.nodes[0].output), TINY))
     geometry = Geometry(operation, TINY, net.input.shape)
-    words = operation.output.shape[1] * operation.output.shape[2]
+    height, width = operation.output.shape[1:]
     assert geometry.patches == reads
-    assert choose_tiling(geometry).cycles >= words * reads
+    pairs = row_patches((kernel, kernel), 1, (dilation, dilation), width, depthwise=True)
+    assert geometry.row_cycles(width) == pairs <= width * reads
+    assert choose_tiling(geometry).cycles >= height * pairs
 
 
 @pytest.mark.parametrize(("channels", "outputs", "kernel", "size", "order"), [

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pliant.spec.config import FEATURE_BANKS, PRESETS, AcceleratorConfig
 from pliant.spec.isa import Post, Source
-from pliant.spec.memory import pack_parameters, pack_taps
+from pliant.spec.memory import pack_parameters, pack_taps, row_patches
 from pliant.spec.numerics import Rounding
 from pliant_hw.accumulators import Accumulators
 from pliant_hw.feature_buffer import FeatureBuffer
@@ -249,6 +249,31 @@ def test_random_instructions_equal_numpy(name: str, conflicts: bool) -> None:
     system.run(instructions, system.random_rivals if conflicts else no_rivals)
 
 
+def paired_instruction(system: System, kernel: tuple[int, int], stride: int) -> Post:
+    """Return a depthwise instruction whose outputs are computed in pairs, at a border or inside."""
+    random = system.random
+    height, width = (int(v) for v in random.integers(1, 9, 2))
+    top, left = (int(random.integers(-size, 2)) for size in kernel)
+    random_post = random_instruction(system)
+    return system.depthwise(dataclasses.replace(
+        random_post, groups=int(random.integers(1, 4)), height=height, width=width, origin_y=top,
+        origin_x=left, kernel_height=kernel[0], kernel_width=kernel[1], stride_x=stride,
+        dilation_x=1, out_height=int(random.integers(1, 4)), out_width=int(random.integers(1, 6)),
+        destination_group_stride=9, clip_min=-128, clip_max=127))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [(3, 1), (1, 3), (1, 4), (1, 5), (2, 2), (3, 3), (5, 5), (7, 7)])
+def test_pairs_of_depthwise_outputs_equal_numpy(kernel: tuple[int, int], stride: int) -> None:
+    seed = 10 * kernel[0] + kernel[1] + stride
+    print(f"{seed=}")
+    system = System(dataclasses.replace(PAIRS, tap_depth=2048), seed)
+    system.features.words[:, ::3] = -128  # the products that pass the ends first
+    instructions = [paired_instruction(system, kernel, stride) for _ in range(8)]
+    assert any(instruction.out_width > 1 for instruction in instructions)
+    system.run(instructions, system.random_rivals)
+
+
 def marginal_cycles(features: dict[str, int], rivals: Rivals = no_rivals) -> tuple[int, int]:
     """Return the cycles that 48 more words of output take, and those of all before them."""
     system = System(TINY, 0)
@@ -274,35 +299,51 @@ WINDOW_SOURCES = [Source.MAXIMUM, Source.SUM, Source.DEPTHWISE]
 def test_one_word_enters_each_cycle(features: dict[str, int]) -> None:
     cycles, before = marginal_cycles(features)
     assert cycles == 48
-    assert before < 16 + 40
+    assert before < 16 + 50
+
+
+def patches_per_row(features: dict[str, int], outputs: int) -> int:
+    """Return the patches of a row of windows."""
+    post = Post(**features)
+    return row_patches(
+        (post.kernel_height, post.kernel_width), post.stride_x,
+        (post.dilation_y, post.dilation_x), outputs, depthwise=post.source == Source.DEPTHWISE)
 
 
 @pytest.mark.parametrize("source", WINDOW_SOURCES)
-@pytest.mark.parametrize(("patches", "features"), [
-    (1, KERNEL_2X2),
-    (1, {**KERNEL_2X2, "dilation_y": 3}),
-    (2, {"kernel_height": 2, "kernel_width": 3}),
-    (2, {**KERNEL_2X2, "dilation_x": 2}),
-    (4, KERNEL_3X3),
-    (4, {**KERNEL_3X3, "add_enable": 1}),
-    (4, {**KERNEL_3X3, "stride_y": 2, "stride_x": 2}),
-    (9, {**KERNEL_3X3, "dilation_y": 2, "dilation_x": 2}),
-    (16, {"kernel_height": 7, "kernel_width": 7, "origin_y": -3, "origin_x": -3}),
+@pytest.mark.parametrize(("patches", "pairs", "features"), [
+    (1, 1, KERNEL_2X2),
+    (1, 1, {**KERNEL_2X2, "dilation_y": 3}),
+    (2, 1, {"kernel_height": 2, "kernel_width": 3}),
+    (2, 2, {**KERNEL_2X2, "dilation_x": 2}),
+    (2, 1, {"kernel_height": 3, "kernel_width": 1}),
+    (4, 2, KERNEL_3X3),
+    (4, 2, {**KERNEL_3X3, "add_enable": 1}),
+    (4, 3, {**KERNEL_3X3, "stride_y": 2, "stride_x": 2}),
+    (4, 4, {**KERNEL_3X3, "stride_x": 3}),
+    (4, 4, {**KERNEL_3X3, "dilation_x": 3}),
+    (9, 9, {**KERNEL_3X3, "dilation_y": 2, "dilation_x": 2}),
+    (16, 8, {"kernel_height": 7, "kernel_width": 7, "origin_y": -3, "origin_x": -3}),
 ])
 def test_one_patch_enters_each_cycle(
-    source: Source, patches: int, features: dict[str, int]
+    source: Source, patches: int, pairs: int, features: dict[str, int]
 ) -> None:
-    cycles, before = marginal_cycles({"source": source, **features})
-    assert cycles == 48 * patches
-    assert before < 16 * patches + 40
+    features = {**features, "source": source}
+    each = pairs if source == Source.DEPTHWISE else patches
+    assert patches_per_row(features, 4) == 4 * each
+    cycles, before = marginal_cycles(features)
+    assert cycles == 48 * each
+    assert before < 16 * each + 50
 
 
-@pytest.mark.parametrize("source", WINDOW_SOURCES)
-@pytest.mark.parametrize(("expected", "features"), [
+@pytest.mark.parametrize(("source", "expected", "features"), [
     # A patch takes a word of each bank, and each bank is free in three of four cycles.
-    (48 * 4 // 3, KERNEL_2X2),
+    *((source, 48 * 4 // 3, KERNEL_2X2) for source in WINDOW_SOURCES),
     # Four patches take 9 words: of two neighbouring windows, at most 6 of a bank in 8 cycles.
-    (48 * 4, KERNEL_3X3),
+    (Source.MAXIMUM, 48 * 4, KERNEL_3X3),
+    (Source.SUM, 48 * 4, KERNEL_3X3),
+    # The four patches of a pair take 4 words of two banks, 2 of the others.
+    (Source.DEPTHWISE, 48 // 2 * 4 * 4 // 3, KERNEL_3X3),
 ])
 def test_patches_use_every_cycle_in_which_their_banks_are_free(
     source: Source, expected: int, features: dict[str, int]

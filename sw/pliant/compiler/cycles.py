@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pliant.compiler.geometry import patches
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Load, Matrix, Post, Source, Store
+from pliant.spec.memory import row_patches
 
 MATRIX_OVERHEAD = 8
 """Cycles of a Matrix instruction besides its words."""
@@ -27,11 +27,12 @@ def post_start_cycles(config: AcceleratorConfig) -> int:
 
 def post_cycles(post: Post, config: AcceleratorConfig) -> int:
     """Return the cycles of a Post instruction."""
-    words = post.groups * post.out_height * post.out_width
+    row = post.out_width
     if post.source != Source.ACCUMULATOR:
-        words *= patches((post.kernel_height, post.kernel_width),
-                         (post.dilation_y, post.dilation_x))
-    return words + post_start_cycles(config)
+        row = row_patches(
+            (post.kernel_height, post.kernel_width), post.stride_x,
+            (post.dilation_y, post.dilation_x), row, depthwise=post.source == Source.DEPTHWISE)
+    return post.groups * post.out_height * row + post_start_cycles(config)
 
 
 def transfer_cycles(transfer: Load | Store, config: AcceleratorConfig) -> float:

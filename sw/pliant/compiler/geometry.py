@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pliant.compiler.graph import Shape
 from pliant.compiler.operation import Operation, Reduction
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.memory import ceil_div, patch_grid, round_up, row_pitch
+from pliant.spec.memory import ceil_div, patch_grid, round_up, row_patches, row_pitch
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,16 @@ class Geometry:
 
     @property
     def patches(self) -> int:
-        """Patches of a window that the post unit reduces: cycles a word, tap words a group."""
+        """Patches of a window: the tap words of a lane group."""
         return patches(self.operation.window.kernel, self.operation.window.dilation)
+
+    def row_cycles(self, outputs: int) -> int:
+        """Return the cycles that the post unit takes for a row of `outputs` of a lane group."""
+        if self.matrix:
+            return outputs
+        window = self.operation.window
+        return row_patches(window.kernel, window.stride[1], window.dilation, outputs,
+                           depthwise=self.depthwise)
 
     @property
     def group_words(self) -> int:

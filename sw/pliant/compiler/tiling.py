@@ -360,8 +360,10 @@ def _estimate(
                   else per_load / bands / bytes_per_cycle + config.board.ddr_latency_cycles)
     last_store = stored * out_bytes / bytes_per_cycle
 
+    row_cycles = sum(geometry.row_cycles(part.outputs)
+                     for part in columns.split(tiling.tile_width))
     fetch = post_start_cycles(config)
-    post = outputs * (1 if geometry.matrix else geometry.patches) + steps * fetch
+    post = geometry.output_groups * rows.outputs * row_cycles + steps * fetch
     matrix = 0.0
     if geometry.matrix:
         passes = geometry.taps * geometry.input_groups

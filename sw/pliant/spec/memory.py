@@ -115,6 +115,27 @@ def patch_grid(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int,
             ceil_div(kernel[1], patch_taps(dilation[1])))
 
 
+def paired(kernel: tuple[int, int], stride: int, dilation: tuple[int, int]) -> bool:
+    """Return whether two outputs of a depthwise window, side by side, are computed at once.
+
+    `stride` is the horizontal one. Both windows are read as one, `stride` columns wider; that
+    never takes more patches than both alone. Windows of one patch already give a word a cycle.
+    """
+    rows, columns = patch_grid(kernel, dilation)
+    return dilation[1] == 1 and stride <= 2 and rows * columns > 1
+
+
+def row_patches(
+    kernel: tuple[int, int], stride: int, dilation: tuple[int, int], outputs: int, *,
+    depthwise: bool,
+) -> int:
+    """Return the patches, one a cycle, that the windows of a row of `outputs` are read in."""
+    rows, columns = patch_grid(kernel, dilation)
+    pairs = outputs // 2 if depthwise and paired(kernel, stride, dilation) else 0
+    _, wider = patch_grid((kernel[0], kernel[1] + stride), dilation)
+    return rows * (pairs * wider + (outputs - 2 * pairs) * columns)
+
+
 def pack_taps(
     config: AcceleratorConfig, weights: NDArray[np.int8], dilation: tuple[int, int]
 ) -> NDArray[np.int8]:

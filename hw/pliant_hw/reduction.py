@@ -1,0 +1,177 @@
+"""Reduces one lane of a patch: a maximum, or sums of products for one or two outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from pliant.spec.numerics import INT8_MIN
+from pliant_hw.pipeline import add_with_carry
+
+PATCH_TAPS = 4
+"""Taps (0, 0), (0, 1), (1, 0), (1, 1) of a patch."""
+
+PRODUCT_BITS = 16
+"""Signed; a product of two int8."""
+
+REDUCER_LATENCY = 5
+"""Operands; packed weights; products; pairs of taps; their sum."""
+
+WEIGHTS = data.StructLayout({
+    "depthwise": unsigned(1),
+    "own": unsigned(1),
+    "previous": unsigned(1),
+    "pair": unsigned(1),
+    "stride_two": unsigned(1),
+})
+"""Which weights a patch is multiplied by.
+
+`depthwise`: those of the tap memory (else ones: a sum). `own`: its tap word belongs to the patch;
+otherwise the patch lies behind the columns of the first output. `pair`: two outputs share the
+patch; the second one's weights are the first one's, `stride_two` or one column further left, so
+they lie in this tap word and the one before; `previous`: that one is of the same patch row.
+"""
+
+
+def pack(first: Any, second: Any) -> Any:
+    """Return two int8 weights as one factor of 25 bits.
+
+    Times an int8 ``a`` it is ``second*a * 2**PRODUCT_BITS + first*a``. The lower product is exact
+    in the low PRODUCT_BITS, signed; where it is negative, it has borrowed one from the upper one,
+    which therefore is what stands above plus the lower one's sign.
+    """
+    return (second << PRODUCT_BITS) + first
+
+
+class LaneReducer(wiring.Component):
+    """Reduces a lane of one patch a cycle; latency REDUCER_LATENCY, the second output one more.
+
+    Each tap has one multiplier, which multiplies by the weights of both outputs at once (see
+    :func:`pack`), and the registers around it that a DSP block contains.
+
+    Members
+    -------
+    enable : In   a bit for each stage, high where a patch moves on
+    words : In, taps : In   int8, one of each for every tap; must hold with `enable[0]`
+    present, inside : In   see patch_layout; beside `words`
+    pad_value : In, weights : In   beside `words`
+    maximum : In   beside the last stage: the maximum is wanted
+    first : Out   sum or maximum of the patch for the (first) output
+    second : Out, carry : Out   sum for the second output, less `carry`; one cycle after `first`
+    """
+
+    words: Any
+    taps: Any
+    weights: Any
+    enable: Signal
+    present: Signal
+    inside: Signal
+    pad_value: Signal
+    maximum: Signal
+    first: Signal
+    second: Signal
+    carry: Signal
+
+    def __init__(self) -> None:
+        tap = data.ArrayLayout(signed(8), PATCH_TAPS)
+        total = signed(PRODUCT_BITS + 2)
+        super().__init__({
+            "enable": In(REDUCER_LATENCY + 1),
+            "words": In(tap),
+            "taps": In(tap),
+            "present": In(PATCH_TAPS),
+            "inside": In(PATCH_TAPS),
+            "pad_value": In(signed(8)),
+            "weights": In(WEIGHTS),
+            "maximum": In(1),
+            "first": Out(total),
+            "second": Out(total),
+            "carry": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        weights = self.weights
+        shifted = self._previous_column(m)
+        features, products = [], []
+        for tap in range(PATCH_TAPS):
+            feature = self._operand(f"feature_{tap}")
+            first, second = (self._operand(f"{side}_{tap}") for side in ("first", "second"))
+            inside = Mux(self.inside[tap], self.words[tap], self.pad_value)
+            with m.If(self.enable[0]):
+                m.d.sync += [
+                    feature.eq(Mux(self.present[tap], inside, INT8_MIN)),
+                    first.eq(Mux(weights.depthwise, Mux(weights.own, self.taps[tap], 0),
+                                 self.present[tap])),
+                    second.eq(Mux(weights.pair, shifted[tap], 0)),
+                ]
+            factor = Signal(signed(PRODUCT_BITS + 9), name=f"factor_{tap}", reset_less=True)
+            multiplied = self._operand(f"multiplied_{tap}")
+            product = Signal(signed(2 * PRODUCT_BITS + 1), name=f"product_{tap}", reset_less=True)
+            with m.If(self.enable[1]):
+                m.d.sync += [factor.eq(pack(first, second)), multiplied.eq(feature)]
+            with m.If(self.enable[2]):
+                m.d.sync += product.eq(factor * multiplied)
+            features.append(multiplied)
+            products.append(product)
+        self._add(m, products, self._largest(m, features))
+        return m
+
+    def _operand(self, name: str) -> Signal:
+        return Signal(signed(8), name=name, reset_less=True)
+
+    def _previous_column(self, m: Module) -> list[Value]:
+        """Return the weights for the second output, those one or two columns further left."""
+        weights = self.weights
+        held: Any = Signal(self.taps.shape(), reset_less=True)
+        with m.If(self.enable[0] & weights.own):
+            m.d.sync += held.eq(self.taps)
+        previous = [Mux(weights.previous, held[tap], 0) for tap in range(PATCH_TAPS)]
+        return [
+            Mux(weights.stride_two, previous[tap],
+                Mux(weights.own, self.taps[tap - 1], 0) if tap & 1 else previous[tap + 1])
+            for tap in range(PATCH_TAPS)
+        ]
+
+    def _largest(self, m: Module, features: list[Signal]) -> Signal:
+        """Return the maximum of the taps, beside the pairs of products."""
+        upper, lower, largest = (self._operand(name) for name in ("upper", "lower", "largest"))
+        with m.If(self.enable[2]):
+            m.d.sync += [_larger(upper, *features[:2]), _larger(lower, *features[2:])]
+        with m.If(self.enable[3]):
+            m.d.sync += _larger(largest, upper, lower)
+        return largest
+
+    def _add(self, m: Module, products: list[Signal], largest: Signal) -> None:
+        low = [product[:PRODUCT_BITS].as_signed() for product in products]
+        high = [product[PRODUCT_BITS:].as_signed() for product in products]
+        borrowed = [product[PRODUCT_BITS - 1] for product in products]
+        half = signed(PRODUCT_BITS + 1)
+        firsts, seconds = (
+            [Signal(half, name=f"{side}_half_{index}", reset_less=True) for index in range(2)]
+            for side in ("first", "second"))
+        owed = Signal(2, reset_less=True)
+        second = Signal.like(self.second, name="second_sum", reset_less=True)
+        carry = Signal(reset_less=True)
+        with m.If(self.enable[3]):
+            for index in range(2):
+                a, b = 2 * index, 2 * index + 1
+                m.d.sync += [
+                    firsts[index].eq(low[a] + low[b]),
+                    seconds[index].eq(add_with_carry(high[a], high[b], borrowed[a])),
+                ]
+            m.d.sync += owed.eq(Cat(borrowed[1], borrowed[3]))
+        with m.If(self.enable[4]):
+            m.d.sync += [
+                self.first.eq(Mux(self.maximum, largest, firsts[0] + firsts[1])),
+                second.eq(add_with_carry(seconds[0], seconds[1], owed[0])), carry.eq(owed[1]),
+            ]
+        with m.If(self.enable[5]):
+            m.d.sync += [self.second.eq(second), self.carry.eq(carry)]
+
+
+def _larger(result: Signal, a: Value, b: Value) -> Any:
+    return result.eq(Mux(a > b, a, b))
