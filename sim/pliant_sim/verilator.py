@@ -7,7 +7,6 @@ settings there, so a private copy with a corrected file is kept in the cache.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -18,9 +17,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pliant_sim.cache import cache_directory, locked
 
 VERILATOR_FLAGS = (
     "--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing",
@@ -67,24 +68,6 @@ class Toolchain:
         """Return the process environment in which this Verilator is found first."""
         path = f"{self.root / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         return {**os.environ, "VERILATOR_ROOT": str(self.root), "PATH": path}
-
-
-def cache_directory() -> Path:
-    """Return where builds are kept: ``$PLIANT_CACHE``, or ``pliant`` in the user's cache."""
-    override = os.environ.get("PLIANT_CACHE")
-    if override:
-        return Path(override)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pliant"
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on file `path` between processes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @functools.cache

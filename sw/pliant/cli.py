@@ -214,3 +214,25 @@ def bench(network: str | None, every: bool, config_name: str, as_json: bool) -> 
         raise Failure("; ".join(f"{name}: {message}" for name, message in errors.items()))
     if not all(item.bit_exact for item in results):
         raise click.exceptions.Exit(DIFFERENCE)
+
+
+@main.command()
+@config_option("Configuration", "ultra96")
+@click.option("--unit", default="", help="One unit alone: post, matrix.array, ...")
+@click.option("--device", "device_name", metavar="NAME",
+              help="Device: xc7z020, zu3eg, k26, zu7ev; that of the preset if not given.")
+@json_option
+def synth(config_name: str, unit: str, device_name: str | None, as_json: bool) -> None:
+    """Synthesise a configuration with Yosys: area by unit, and the longest paths."""
+    from rich.console import Console
+
+    from pliant.commands.bench import wide_console
+    from pliant.commands.synth import synth as function
+    from pliant.commands.synth import tables
+
+    config = preset(config_name)
+    result = function(config, device_name=device_name, unit=unit, console=Console(stderr=True))
+    if as_json:
+        click.echo(json.dumps(plain(result), indent=2))
+    else:
+        wide_console().print(tables(result))

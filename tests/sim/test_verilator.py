@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pliant_sim import verilator
-from pliant_sim.verilator import VerilatorError, build, cache_directory, toolchain
+from pliant_sim.cache import cache_directory
+from pliant_sim.verilator import VerilatorError, build, toolchain
 
 VERILOG = """
 module adder(input [7:0] a, input [7:0] b, output [8:0] sum);

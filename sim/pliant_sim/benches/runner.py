@@ -15,7 +15,8 @@ from typing import Literal
 
 import cocotb_tools.runner
 
-from pliant_sim.verilator import VerilatorError, cache_directory, locked, toolchain
+from pliant_sim.cache import cache_directory, locked
+from pliant_sim.verilator import VerilatorError, toolchain
 
 Simulator = Literal["verilator", "icarus"]
 

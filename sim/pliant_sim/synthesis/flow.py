@@ -1,0 +1,117 @@
+"""From RTLIL to a netlist of the device's cells: the Yosys commands for each family."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pliant_sim.synthesis import yosys
+
+FLOW_VERSION = 1
+"""To be raised with every change here: part of the key of cached netlists."""
+
+URAM_DEPTH = 4096
+"""Words from which a memory is put into UltraRAM, where the device has it: the depth of one."""
+
+URAM_BITS = 288 * 1024
+"""Bits from which a memory is put into UltraRAM: the size of one."""
+
+_MEMORY = re.compile(r"^  memory width (\d+) size (\d+) ", re.MULTILINE)
+
+_E1_INTEGERS = ("ACASCREG", "ADREG", "ALUMODEREG", "AREG", "BCASCREG", "BREG", "CARRYINREG",
+                "CARRYINSELREG", "CREG", "DREG", "INMODEREG", "MREG", "OPMODEREG", "PREG")
+_E1_STRINGS = ("A_INPUT", "B_INPUT", "USE_MULT", "USE_SIMD")
+_E1_OUTPUTS = {"ACOUT": 30, "BCOUT": 18, "CARRYCASCOUT": 1, "CARRYOUT": 4, "MULTSIGNOUT": 1,
+               "P": 48, "PCOUT": 48}
+_E1_INPUTS = {"A": 30, "ACIN": 30, "ALUMODE": 4, "B": 18, "BCIN": 18, "C": 48, "CARRYCASCIN": 1,
+              "CARRYIN": 1, "CARRYINSEL": 3, "CLK": 1, "INMODE": 5, "MULTSIGNIN": 1, "PCIN": 48}
+_E1_CONTROLS = ("CEA1", "CEA2", "CEAD", "CEALUMODE", "CEB1", "CEB2", "CEC", "CECARRYIN", "CECTRL",
+                "CED", "CEINMODE", "CEM", "CEP", "RSTA", "RSTALLCARRYIN", "RSTALUMODE", "RSTB",
+                "RSTC", "RSTCTRL", "RSTD", "RSTINMODE", "RSTM", "RSTP")
+
+
+def _dsp_map() -> str:
+    """Return the techmap: a 27x18 product to a DSP48E1-shaped cell, and that to a DSP48E2.
+
+    The E1's own multiplier takes 25 bits of A, but nothing between the two steps depends on that.
+    """
+    inputs = {**_E1_INPUTS, **dict.fromkeys(_E1_CONTROLS, 1)}
+    ports = [*_E1_OUTPUTS, *inputs, "OPMODE", "D"]
+    same = [*_E1_OUTPUTS, *inputs]
+    lines = [
+        r"module \$__MUL27X18 (input [26:0] A, input [17:0] B, output [44:0] Y);",
+        "parameter A_SIGNED = 0; parameter B_SIGNED = 0;",
+        "parameter A_WIDTH = 0; parameter B_WIDTH = 0; parameter Y_WIDTH = 0;",
+        "wire [47:0] P; assign Y = P;",
+        "DSP48E1 #(" + ", ".join(f".{name}(0)" for name in _E1_INTEGERS) + ","
+        '.A_INPUT("DIRECT"), .B_INPUT("DIRECT"), .USE_MULT("MULTIPLY"), .USE_SIMD("ONE48"),'
+        '.USE_DPORT("FALSE")) _TECHMAP_REPLACE_ (',
+        ".A({{3{A[26]}}, A}), .B(B), .C(48'b0), .D(25'b0), .P(P), .INMODE(5'b0),",
+        ".ALUMODE(4'b0), .OPMODE(7'b0000101), .CARRYINSEL(3'b0), .ACIN(30'b0), .BCIN(18'b0),",
+        ".PCIN(48'b0), .CARRYIN(1'b0));",
+        "endmodule",
+        f"module DSP48E1 ({', '.join(ports)});",
+        *(f"parameter {name} = 0;" for name in _E1_INTEGERS),
+        *(f'parameter {name} = "";' for name in (*_E1_STRINGS, "USE_DPORT")),
+        *(f"output [{width - 1}:0] {name};" for name, width in _E1_OUTPUTS.items()),
+        *(f"input [{width - 1}:0] {name};" for name, width in inputs.items()),
+        "input [6:0] OPMODE; input [24:0] D;",
+        "DSP48E2 #(" + ", ".join(f".{name}({name})" for name in (*_E1_INTEGERS, *_E1_STRINGS)) + ","
+        '.AMULTSEL(USE_DPORT == "TRUE" ? "AD" : "A"), .BMULTSEL("B")) _TECHMAP_REPLACE_ (',
+        ", ".join(f".{name}({name})" for name in same) + ",",
+        ".OPMODE({2'b00, OPMODE}), .D({{2{D[24]}}, D}));",
+        "endmodule",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _ultrascale(begin: str) -> list[str]:
+    """Return the flow for UltraScale+, whose DSP48E2 the stock flow leaves without registers.
+
+    It stops before the mapping of multipliers, packs them as DSP48E1, and goes on.
+    """
+    return [
+        f"{begin} -run begin:map_dsp",
+        "memory_dff",
+        r"techmap -map +/mul2dsp.v -map dsp_map.v -D DSP_A_MAXWIDTH=27 -D DSP_B_MAXWIDTH=18 "
+        r"-D DSP_A_MAXWIDTH_PARTIAL=18 -D DSP_A_MINWIDTH=2 -D DSP_B_MINWIDTH=2 "
+        r"-D DSP_Y_MINWIDTH=9 -D DSP_SIGNEDONLY=1 -D DSP_NAME=$__MUL27X18 t:$mul t:$__MUL27X18",
+        "select a:mul2dsp", "setattr -unset mul2dsp", "opt_expr -fine", "wreduce", "select -clear",
+        "xilinx_dsp -family xc7",
+        "chtype -set $mul t:$__soft_mul",
+        "techmap -map dsp_map.v t:DSP48E1",
+        f"{begin} -run coarse:",
+    ]
+
+
+def run(rtlil: str, family: str, directory: Path, *, uram: bool = False) -> str:
+    """Synthesise module ``unit`` of `rtlil`, flattened and out of context; return JSON.
+
+    Parameters
+    ----------
+    rtlil : str
+        What :func:`~pliant_sim.synthesis.rtlil.extract` returns.
+    family : str
+        ``xc7`` or ``xcup``.
+    directory : Path
+        Empty; for files of the run.
+    uram : bool
+        Put memories of URAM_DEPTH words and URAM_BITS bits or more into UltraRAM.
+    """
+    if uram:
+        rtlil = _MEMORY.sub(_choose_memory, rtlil)
+    (directory / "unit.il").write_text(rtlil)
+    (directory / "dsp_map.v").write_text(_dsp_map())
+    begin = f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf -top unit"
+    if uram:
+        begin += " -uram"
+    body = [begin] if family == "xc7" else _ultrascale(begin)
+    yosys.run(["read_rtlil unit.il", *body, "delete t:$scopeinfo", "write_json unit.json"],
+              directory)
+    return (directory / "unit.json").read_text()
+
+
+def _choose_memory(match: re.Match[str]) -> str:
+    width, depth = int(match[1]), int(match[2])
+    large = depth >= URAM_DEPTH and width * depth >= URAM_BITS
+    return f'  attribute \\ram_style "{"ultra" if large else "auto"}"\n{match[0]}'
