@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,18 +85,20 @@ def alignment(config: AcceleratorConfig) -> int:
 
 def place_tensors(
     graph: Graph, config: AcceleratorConfig, *, reuse: bool,
-    without: Collection[str] = (),
+    without: Collection[str] = (), stages: Sequence[Sequence[int]] = (),
 ) -> tuple[dict[str, DdrTensor], int]:
     """Give every tensor of a lowered graph its place.
 
-    With `reuse`, a scratch tensor takes the bytes of those that no later node reads. Those in
-    `without` get none.
+    With `reuse`, a scratch tensor takes the bytes of those that no node of its stage or later
+    reads. `stages` lists nodes that run at the same time; the others are a stage each. Tensors in
+    `without` get no place.
 
     Returns
     -------
     The tensors by name, and the bytes of the scratch segment.
     """
     last_read = {name: step for step, node in enumerate(graph.nodes) for name in node.inputs}
+    starts = {step: stage[0] for stage in stages for step in stage}
     places: dict[str, DdrTensor] = {}
     ends = {Segment.INPUT: 0, Segment.OUTPUT: 0, Segment.SCRATCH: 0}
     live: list[tuple[int, int, int]] = []  # first byte, end, last node that reads it
@@ -123,7 +125,7 @@ def place_tensors(
         if not reuse:
             append(tensor, Segment.SCRATCH, ready=False)
             continue
-        live = [place for place in live if place[2] >= step]
+        live = [place for place in live if place[2] >= starts.get(step, step)]
         size = round_up(_bytes(tensor, config), alignment(config))
         offset = _first_fit(live, size)
         add(tensor, Segment.SCRATCH, offset, ready=False)

@@ -98,7 +98,7 @@ class Planner:
                    for stage in self.stages if len(stage) == 2}
         on_chip = set() if self.keep else between | set(self.residents)
         tensors, scratch = place_tensors(
-            self.graph, self.config, reuse=not self.keep, without=on_chip)
+            self.graph, self.config, reuse=not self.keep, without=on_chip, stages=self.stages)
         shapes = self.graph.tensors()
         homes = {name: Home(tensors.get(name)) for name in shapes}
         for name, resident in self.residents.items():
