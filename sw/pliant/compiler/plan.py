@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from pliant.spec.config import AcceleratorConfig
 PART_SLOTS = 2
 """Parts of a tensor between overlapped layers: one is written while another is read."""
 PARTS_TRIED = 6
+"""Heights of a part that fit, from the largest on."""
 
 
 @dataclass(frozen=True)
@@ -160,15 +162,11 @@ class Planner:
 
     def _pair(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
         best: Chosen | None = None
-        found = 0
-        for choice in self._pair_candidates(stage, room):
+        for choice in itertools.islice(self._pair_candidates(stage, room), PARTS_TRIED):
             _, _, cycles = self._steps(stage, choice, self._draft_homes(stage, room),
                                        Constants(self.config), 0)
             if best is None or cycles < best.cycles:
                 best = Chosen(choice.tilings, cycles, choice.part_rows)
-            found += 1
-            if found == PARTS_TRIED:
-                break
         if best is None:
             raise CompileError(self.operations[stage[0]].name, "it cannot overlap the next layer",
                                "compute them one after the other")

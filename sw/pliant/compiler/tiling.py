@@ -90,6 +90,7 @@ def choose_tiling(geometry: Geometry, placement: Placement | None = None) -> Til
     Parameters
     ----------
     geometry : Geometry
+        What is to be cut.
     placement : Placement or None
         All tensors in DDR and the whole feature buffer if None.
 
