@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pliant.spec.config import ISA_VERSION, AcceleratorConfig
+from pliant.spec.decoding import decode_each
 from pliant.spec.isa import (
     INSTRUCTION_BYTES,
     Instruction,
@@ -20,7 +21,6 @@ from pliant.spec.isa import (
     Post,
     Store,
     Unit,
-    decode,
     disassemble,
 )
 from pliant.spec.program import Program
@@ -331,14 +331,8 @@ def _instructions(program: Program) -> list[Instruction | None]:
     try:
         return [*program.decoded()]
     except InstructionError:
-        pass
-    found: list[Instruction | None] = []
-    for start in range(0, len(program.instructions), INSTRUCTION_BYTES):
-        try:
-            found.append(decode(program.instructions[start:start + INSTRUCTION_BYTES]))
-        except InstructionError:
-            found.append(None)
-    return found
+        return [None if isinstance(found, InstructionError) else found
+                for found in decode_each(program.instructions)]
 
 
 def _describe(program: Program, index: int) -> str:

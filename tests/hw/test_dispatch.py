@@ -10,6 +10,7 @@ import numpy as np
 from amaranth import ResetInserter, Signal
 
 from pliant.spec.config import PRESETS
+from pliant.spec.decoding import decode
 from pliant.spec.isa import (
     INSTRUCTION_BYTES,
     INSTRUCTIONS,
@@ -23,7 +24,6 @@ from pliant.spec.isa import (
     Source,
     Store,
     Unit,
-    decode,
     fields,
 )
 from pliant.spec.registers import Fault, FaultUnit

@@ -15,6 +15,7 @@ from pliant.compiler import compile_graph
 from pliant.compiler.graph import Graph
 from pliant.compiler.reference import evaluate
 from pliant.spec.config import preset
+from pliant.spec.decoding import decode_program
 from pliant.spec.isa import (
     INSTRUCTION_BYTES,
     End,
@@ -23,7 +24,6 @@ from pliant.spec.isa import (
     Matrix,
     Store,
     Unit,
-    decode_program,
 )
 from pliant.spec.program import Program, ProgramError
 from pliant.spec.registers import Fault, FaultUnit, Status

@@ -1,8 +1,9 @@
 """The instruction set: every instruction is a class whose attributes are its bit fields.
 
-Encoder, decoder, disassembler, validation, the hardware's decoder and the documentation table all
-read these classes. An instruction is 64 bytes, little-endian: opcode (4 bits), wait (4), signal
-(4), then the fields in the order they are written here; the rest is zero.
+Encoder, decoder (:mod:`pliant.spec.decoding`), disassembler, validation, the hardware's decoder
+and the documentation table all read these classes. An instruction is 64 bytes, little-endian:
+opcode (4 bits), wait (4), signal (4), then the fields in the order they are written here; the rest
+is zero.
 
 Four units execute instructions, each in program order, and run ahead of one another. An
 instruction with bit u of `wait` set consumes one token that unit u has sent to its own unit before
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -139,11 +141,12 @@ class Instruction:
 
     def check(self, config: AcceleratorConfig) -> None:
         """Raise InstructionError when a field passes what `config` has."""
-        for field in fields(type(self)):
-            if field.depth is not None:
-                limit = getattr(config, field.depth)
-                self._check_range(field.name, field.minimum, limit - 1,
-                                  f"be under {field.depth} = {limit} of {config.name!r}")
+        # mypy takes the hash of the instances for that of the class.
+        for name, depth, minimum in _depths(type(self)):  # type: ignore[arg-type]
+            limit = getattr(config, depth)
+            if not minimum <= getattr(self, name) < limit:
+                self._check_range(name, minimum, limit - 1,
+                                  f"be under {depth} = {limit} of {config.name!r}")
 
     def __str__(self) -> str:
         return disassemble(self)
@@ -341,7 +344,6 @@ class Post(Instruction):
 
 
 INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Load, Store, Matrix, Post)
-_BY_OPCODE = {kind.opcode: kind for kind in INSTRUCTIONS}
 
 
 def fields(kind: type[Instruction]) -> tuple[Field, ...]:
@@ -352,6 +354,13 @@ def fields(kind: type[Instruction]) -> tuple[Field, ...]:
         assert not cached or cached[-1].offset + cached[-1].width <= 8 * INSTRUCTION_BYTES
         kind._fields = cached  # type: ignore[attr-defined]  # a cache beside the dataclass
     return cached
+
+
+@functools.cache
+def _depths(kind: type[Instruction]) -> tuple[tuple[str, str, int], ...]:
+    """Return name, attribute of the configuration and minimum of the fields that it bounds."""
+    return tuple((field.name, field.depth, field.minimum) for field in fields(kind)
+                 if field.depth is not None)
 
 
 def _fields(kind: type[Instruction]) -> Iterator[Field]:
@@ -369,46 +378,6 @@ def _fields(kind: type[Instruction]) -> Iterator[Field]:
         yield Field(field.name, offset, width, signed, low, high, meta["depth"], meta["values"],
                     meta["doc"])
         offset += width
-
-
-def decode(data: bytes) -> Instruction:
-    """Return the instruction in 64 bytes; InstructionError when they are none."""
-    if len(data) != INSTRUCTION_BYTES:
-        raise InstructionError(f"an instruction has {INSTRUCTION_BYTES} bytes, not {len(data)}")
-    word = int.from_bytes(data, "little")
-    opcode = word & ((1 << OPCODE_BITS) - 1)
-    kind = _BY_OPCODE.get(opcode)
-    if kind is None:
-        known = ", ".join(f"{k.opcode} ({k.__name__})" for k in INSTRUCTIONS)
-        raise InstructionError(f"no instruction has opcode {opcode}; known: {known}")
-    mask = (1 << TOKEN_BITS) - 1
-    values = {"wait": word >> OPCODE_BITS & mask,
-              "signal": word >> (OPCODE_BITS + TOKEN_BITS) & mask}
-    end = HEADER_BITS
-    for field in fields(kind):
-        value = word >> field.offset & ((1 << field.width) - 1)
-        if field.signed and value >> (field.width - 1):
-            value -= 1 << field.width
-        values[field.name] = value
-        end = field.offset + field.width
-    if word >> end:
-        raise InstructionError(f"{kind.__name__}: bits from {end} on must be zero")
-    return kind(**values)
-
-
-def decode_program(data: bytes) -> list[Instruction]:
-    """Decode a whole program; an error names the index of the bad instruction."""
-    if len(data) % INSTRUCTION_BYTES:
-        raise InstructionError(
-            f"{len(data)} bytes are no whole number of {INSTRUCTION_BYTES}-byte instructions"
-        )
-    program = []
-    for start in range(0, len(data), INSTRUCTION_BYTES):
-        try:
-            program.append(decode(data[start:start + INSTRUCTION_BYTES]))
-        except InstructionError as error:
-            raise InstructionError(f"instruction {start // INSTRUCTION_BYTES}: {error}") from None
-    return program
 
 
 def disassemble(instruction: Instruction) -> str:

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pliant.spec.config import ISA_VERSION, AcceleratorConfig
-from pliant.spec.isa import INSTRUCTION_BYTES, Instruction, decode_program
+from pliant.spec.decoding import decode_program
+from pliant.spec.isa import INSTRUCTION_BYTES, Instruction
 from pliant.spec.unfolding import Unfolding
 
 FORMAT = "pliant-program"
