@@ -69,7 +69,7 @@ class BenchResult:
     compile_seconds, evaluate_seconds : float
         Wall-clock times of compiler and integer graph.
     simulator_seconds, simulator_first_seconds : float
-        Wall-clock time of the instruction simulator on one core, the best of several runs after the
+        Processor time of the instruction simulator on one core, the best of several runs after the
         first; and of the first, which decodes the program.
     float_seconds : float or None
         The same best time of the network in float32 by whatever ran it, None if nothing did.

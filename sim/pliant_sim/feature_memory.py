@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
+import operator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
-from pliant.spec.isa import Matrix, Post
-from pliant.spec.memory import bank_of
+from pliant.spec.isa import Matrix, Post, fields
+from pliant.spec.memory import bank_of, ceil_div
 
 EXACT_DEPTH = 1024
 """Products of two int8 whose sum float32 holds exactly: 1024 * 128 * 128 = 2**24."""
+
+
+KEPT = 4
+"""Unfolded tiles that are kept: bands of rows take turns while their weights stay."""
+
+_WINDOW = operator.attrgetter(*(
+    field.name for field in fields(Matrix)
+    if field.name not in ("weights", "accumulator_bank", "accumulator_base", "accumulate")))
+"""What of a Matrix instruction says which words it reads."""
 
 
 class SimulationError(RuntimeError):
@@ -37,9 +45,8 @@ class Region:
 
 @dataclass(frozen=True)
 class _Unfolded:
-    """The im2col matrix that a Matrix instruction read from addresses `first` to `last`."""
+    """An im2col matrix, made of the words at addresses `first` to `last`."""
 
-    window: Matrix
     columns: NDArray[np.float32]
     first: int
     last: int
@@ -67,59 +74,57 @@ class FeatureMemory:
         assert initial.shape == (FEATURE_BANKS, config.feature_depth, config.lanes)
         self.config = config
         self.data = np.repeat(initial[np.newaxis], batch, axis=0)
-        self._unfolded: _Unfolded | None = None
+        self._unfolded: dict[tuple[int, ...], _Unfolded] = {}
 
     def _words(
-        self, region: Region, y: int, x: int, shape: tuple[int, ...]
+        self, region: Region, groups: int, rows: tuple[int, int], columns: tuple[int, int]
     ) -> NDArray[np.int8]:
-        """Return a view (batch, groups, rows, columns, lanes) of every second pixel from (y, x)."""
-        groups, rows, columns = shape
-        start = region.address(0, y, x)
-        last = region.address(groups - 1, y + 2 * (rows - 1), x + 2 * (columns - 1))
+        """Return a view (batch, groups, row pairs, 2, column pairs, 2, lanes) of half-open ranges.
+
+        Pairs are those of the banks: they begin at even rows and columns, and both words of a pair
+        are at the same address.
+        """
+        (top, bottom), (left, right) = rows, columns
+        last = region.address(groups - 1, bottom - 1, right - 1)
         if last >= self.config.feature_depth:
             raise SimulationError(f"reaches address {last} of the feature buffer, feature_depth "
                                   f"is {self.config.feature_depth}")
-        lanes = self.config.lanes
-        return as_strided(
-            self.data[:, bank_of(y, x), start:], (len(self.data), *shape, lanes),
-            (self.data.strides[0], region.group_stride * lanes, region.row_stride * lanes, lanes,
-             1))
+        image, bank, word, lane = self.data.strides
+        shape = (len(self.data), groups, ceil_div(bottom, 2) - top // 2, 2,
+                 ceil_div(right, 2) - left // 2, 2, self.config.lanes)
+        strides = (image, region.group_stride * word, region.row_stride * word,
+                   bank * bank_of(1, 0), word, bank * bank_of(0, 1), lane)
+        return np.ndarray(shape, np.int8, self.data, region.address(0, top, left) * word, strides)
 
     def write(
         self, region: Region, values: NDArray[np.int8], top: int = 0, left: int = 0
     ) -> None:
         """Write (batch, groups, rows, columns, lanes) from row `top`, column `left` on."""
         _, groups, height, width, _ = values.shape
-        last = region.address(groups - 1, top + height - 1, left + width - 1)
-        kept = self._unfolded
-        if kept is not None and region.base <= kept.last and kept.first <= last:
-            self._unfolded = None
-        for y in range(top, top + min(2, height)):
-            for x in range(left, left + min(2, width)):
-                part = values[:, :, y - top::2, x - left::2]
-                self._words(region, y, x, part.shape[1:4])[...] = part
+        bottom, right = top + height, left + width
+        last = region.address(groups - 1, bottom - 1, right - 1)
+        self._unfolded = {window: kept for window, kept in self._unfolded.items()
+                          if kept.last < region.base or last < kept.first}
+        words = self._words(region, groups, (top, bottom), (left, right))
+        pixels = _pixels(words)
+        pixels[:, :, top & 1:, left & 1:][:, :, :height, :width] = values
+        words[...] = pixels.reshape(words.shape)
 
     def read(
         self, region: Region, groups: int, rows: tuple[int, int], columns: tuple[int, int]
     ) -> NDArray[np.int8]:
         """Return (batch, groups, rows, columns, lanes) of half-open ranges."""
         (top, bottom), (left, right) = rows, columns
-        shape = len(self.data), groups, bottom - top, right - left, self.config.lanes
-        result = np.empty(shape, np.int8)
-        for y in range(top, min(top + 2, bottom)):
-            for x in range(left, min(left + 2, right)):
-                part = result[:, :, y - top::2, x - left::2]
-                part[...] = self._words(region, y, x, part.shape[1:4])
-        return result
+        pixels = _pixels(self._words(region, groups, rows, columns))
+        return pixels[:, :, top & 1:, left & 1:][:, :, :bottom - top, :right - left]
 
     def windows(self, region: Region, step: Matrix | Post, dtype: type[Any]) -> NDArray[Any]:
         """Return what an instruction sees: (batch, out y, out x, group, ky, kx, lane)."""
         padded = self._padded(region, step, dtype)
         batch, group, row, column, lane = padded.strides
-        return as_strided(
-            padded,
+        return np.ndarray(
             (len(self.data), step.out_height, step.out_width, step.groups, step.kernel_height,
-             step.kernel_width, self.config.lanes),
+             step.kernel_width, self.config.lanes), dtype, padded, 0,
             (batch, row * step.stride_y, column * step.stride_x, group, row * step.dilation_y,
              column * step.dilation_x, lane))
 
@@ -135,6 +140,9 @@ class FeatureMemory:
             )
         ]
         (top, bottom), (left, right) = spans
+        if top >= 0 and left >= 0 and bottom <= step.height and right <= step.width:
+            whole = self.read(region, step.groups, (top, bottom), (left, right))
+            return whole.astype(dtype, order="C")
         shape = len(self.data), step.groups, bottom - top, right - left, self.config.lanes
         padded = np.full(shape, step.pad_value, dtype)
         rows = max(top, 0), min(bottom, step.height)
@@ -175,14 +183,23 @@ class FeatureMemory:
     def unfold(self, matrix: Matrix) -> NDArray[np.float32]:
         """Return the im2col matrix (batch * pixels, weight words) of a Matrix instruction.
 
-        It is kept until its words change: the tiles of output channels all multiply the same.
+        The last few are kept until their words change: tiles of output channels multiply the same.
         """
-        window = dataclasses.replace(matrix, wait=0, signal=0, weights=0, accumulator_bank=0,
-                                     accumulator_base=0, accumulate=0)
-        if self._unfolded is None or self._unfolded.window != window:
+        window = _WINDOW(matrix)
+        kept = self._unfolded.pop(window, None)
+        if kept is None:
             region = Region(matrix.source, matrix.group_stride, matrix.row_stride)
             pixels = len(self.data) * matrix.out_height * matrix.out_width
             columns = self.windows(region, matrix, np.float32).reshape(pixels, -1)
             last = region.address(matrix.groups - 1, matrix.height - 1, matrix.width - 1)
-            self._unfolded = _Unfolded(window, columns, matrix.source, last)
-        return self._unfolded.columns
+            kept = _Unfolded(columns, matrix.source, last)
+        self._unfolded[window] = kept
+        if len(self._unfolded) > KEPT:
+            del self._unfolded[next(iter(self._unfolded))]
+        return kept.columns
+
+
+def _pixels(words: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Return (batch, groups, rows, columns, lanes), all of the pairs, as a copy where it must."""
+    batch, groups, row_pairs, _, column_pairs, _, lanes = words.shape
+    return words.reshape(batch, groups, 2 * row_pairs, 2 * column_pairs, lanes)

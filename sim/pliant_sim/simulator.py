@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from pliant.spec.config import ACCUMULATOR_BANKS, FEATURE_BANKS, AcceleratorConfig
@@ -47,6 +46,9 @@ WORKING_SET_BYTES = 1 << 25
 POISON_SEED = 1
 """Buffers start with random bytes, so that a program that reads what it never wrote shows."""
 
+_UNITS = [[unit for unit in Unit if mask >> unit & 1] for mask in range(1 << len(Unit))]
+"""Units by mask, as in `wait` and `signal`."""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -69,7 +71,11 @@ class RunResult:
 
 
 class State:
-    """Memories of the machine; the first axis of activations is the batch."""
+    """Memories of the machine; the first axis of activations is the batch.
+
+    `weight` holds int8 values as float32, the operands of the matrix product; `records` is
+    `parameter` read as numbers.
+    """
 
     def __init__(self, config: AcceleratorConfig, program: Program, batch: int) -> None:
         random = np.random.default_rng(POISON_SEED)
@@ -81,9 +87,14 @@ class State:
         self.batch = batch
         initial = poison(FEATURE_BANKS, config.feature_depth, lanes)
         self.feature = FeatureMemory(config, batch, initial)
-        self.weight = poison(config.weight_depth, cols)
+        self.weight = poison(config.weight_depth, cols).astype(np.float32)
         self.taps = poison(config.tap_depth, 4 * lanes)
         self.parameter = poison(config.parameter_depth, config.parameter_bytes).view(np.uint8)
+        wide = config.parameter_bytes == 16
+        self.records = self.parameter.view(np.dtype({
+            "names": ["bias", "multiplier", "shift"], "offsets": [0, 4, 8 if wide else 6],
+            "formats": ["<i4", "<u4" if wide else "<u2", "u1"],
+            "itemsize": config.parameter_bytes})).reshape(-1)
         self.table = poison(TABLE_BYTES)
         self.accumulator = np.zeros(
             (batch, ACCUMULATOR_BANKS, config.accumulator_depth, cols), np.int32)
@@ -148,7 +159,7 @@ class InstructionSimulator:
         inputs: Sequence[NDArray[np.int8]], *, batched: bool,
     ) -> RunResult:
         state = self.start(program, inputs)
-        tokens = np.zeros((len(Unit), len(Unit)), np.int64)
+        tokens = [[0] * len(Unit) for _ in Unit]
         for index, instruction in enumerate(instructions):
             if isinstance(instruction, End):
                 if index + 1 != len(instructions):
@@ -237,11 +248,9 @@ class InstructionSimulator:
         if last > memory.shape[1]:
             raise SimulationError(f"reaches byte {last} of segment {transfer.segment}, which has "
                                   f"{memory.shape[1]}")
-        return as_strided(
-            memory[:, transfer.offset:],
-            (memory.shape[0], transfer.blocks, transfer.runs, run_bytes),
-            (memory.strides[0], transfer.block_stride, transfer.run_stride, 1),
-        )
+        return np.ndarray(
+            (memory.shape[0], transfer.blocks, transfer.runs, run_bytes), np.uint8, memory,
+            transfer.offset, (memory.strides[0], transfer.block_stride, transfer.run_stride, 1))
 
     def _load(self, state: State, load: Load) -> None:
         data = self._runs(state, load)
@@ -254,9 +263,11 @@ class InstructionSimulator:
         if len(flat) > 1:
             raise SimulationError("only constants can be loaded as weights, taps, parameters or "
                                   "table when a batch is simulated")
-        memory = {Target.WEIGHT: state.weight, Target.PARAMETER: state.parameter,
-                  Target.TABLE: state.table, Target.TAPS: state.taps}[Target(load.target)]
-        rest = memory[load.destination:].reshape(-1).view(np.int8)
+        memories: dict[Target, NDArray[Any]] = {
+            Target.WEIGHT: state.weight, Target.PARAMETER: state.parameter,
+            Target.TABLE: state.table, Target.TAPS: state.taps}
+        memory = memories[Target(load.target)]
+        rest = memory[load.destination:].reshape(-1)
         if load.target == Target.TABLE and (load.destination or flat.size != 256):
             raise SimulationError("a table is 256 bytes at destination 0")
         if flat.size > rest.size:
@@ -289,12 +300,12 @@ class InstructionSimulator:
                                   f"buffer, weight_depth is {self.config.weight_depth}")
         entries = self._entries(state, matrix.accumulator_bank, matrix.accumulator_base, pixels)
         columns = state.feature.unfold(matrix)
-        total = np.zeros((len(columns), self.config.cols), np.int32)
+        if not matrix.accumulate:
+            entries[...] = 0
         for start in range(0, rows, EXACT_DEPTH):
             part = slice(start, start + EXACT_DEPTH)
-            total += (columns[:, part] @ weights[part].astype(np.float32)).astype(np.int32)
-        total = total.reshape(entries.shape)
-        entries[...] = entries + total if matrix.accumulate else total
+            total = (columns[:, part] @ weights[part]).astype(np.int32)
+            entries += total.reshape(entries.shape)
 
     def _entries(self, state: State, bank: int, base: int, pixels: int) -> NDArray[np.int32]:
         """Return a view (batch, pixels, cols) of an accumulator bank."""
@@ -317,19 +328,12 @@ class InstructionSimulator:
             windows = state.feature.windows(region, post, np.int32)
             reduce = np.max if post.source == Source.MAXIMUM else np.sum
             values = reduce(windows, axis=(4, 5)).astype(np.int32)
-        records = state.parameter[post.parameters:post.parameters + cols]
-        wide = self.config.parameter_bytes == 16
-        record = np.ascontiguousarray(records).view(np.dtype({
-            "names": ["bias", "multiplier", "shift"], "offsets": [0, 4, 8 if wide else 6],
-            "formats": ["<i4", "<u4" if wide else "<u2", "u1"],
-            "itemsize": self.config.parameter_bytes,
-        })).reshape(-1)
         channel = np.arange(post.groups * lanes).reshape(post.groups, lanes) % cols
-        bias, multiplier, shift = (record[name][channel].astype(np.int64)
-                                   for name in ("bias", "multiplier", "shift"))
+        records = state.records[post.parameters:post.parameters + cols][channel]
+        bias, multiplier, shift = (records[name].astype(np.int64) for name in records.dtype.names)
         rounding = Rounding(post.rounding)
         result = requantize(
-            values.astype(np.int64) + bias, multiplier, shift, rounding=rounding,
+            values + bias, multiplier, shift, rounding=rounding,
             multiplier_bits=self.config.multiplier_bits, zero_point=post.zero_point,
             clip_min=post.clip_min, clip_max=post.clip_max,
         )
@@ -368,20 +372,18 @@ class InstructionSimulator:
         return kernels[:, :post.kernel_height, :post.kernel_width]
 
 
-def _take_tokens(tokens: NDArray[np.int64], instruction: Instruction) -> None:
-    """Consume and send the tokens of an instruction; `tokens` is indexed (from, to)."""
+def _take_tokens(tokens: list[list[int]], instruction: Instruction) -> None:
+    """Consume and send the tokens of an instruction; `tokens` is indexed [from][to]."""
     own = cast(Unit, instruction.unit)
-    for unit in Unit:
-        if instruction.wait >> unit & 1:
-            if not tokens[unit, own]:
-                raise SimulationError(f"waits for a token of {unit.name.lower()} that no earlier "
-                                      "instruction sends")
-            tokens[unit, own] -= 1
-    for unit in Unit:
-        if instruction.signal >> unit & 1:
-            tokens[own, unit] += 1
-            if tokens[own, unit] > MAX_TOKENS:
-                raise SimulationError(f"more than {MAX_TOKENS} tokens to {unit.name.lower()}")
+    for unit in _UNITS[instruction.wait]:
+        if not tokens[unit][own]:
+            raise SimulationError(f"waits for a token of {unit.name.lower()} that no earlier "
+                                  "instruction sends")
+        tokens[unit][own] -= 1
+    for unit in _UNITS[instruction.signal]:
+        tokens[own][unit] += 1
+        if tokens[own][unit] > MAX_TOKENS:
+            raise SimulationError(f"more than {MAX_TOKENS} tokens to {unit.name.lower()}")
 
 
 def _tensor_bytes(config: AcceleratorConfig, info: TensorInfo) -> int:

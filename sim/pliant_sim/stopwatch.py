@@ -50,14 +50,15 @@ class Stopwatch:
 
 
 def first_and_best_seconds(function: Callable[[], object]) -> tuple[float, float]:
-    """Return the wall-clock seconds of a first run, and of the fastest of REPETITIONS after it.
+    """Return the processor's seconds of a first run, and of the fastest of REPETITIONS after it.
 
-    On one core: NumPy's and PyTorch's threads are held back meanwhile.
+    On one core: NumPy's and PyTorch's threads are held back meanwhile. Other programs on the same
+    cores then matter less than they do for wall-clock time.
     """
     found = []
     with threadpool_limits(limits=1):
         for _ in range(1 + REPETITIONS):
-            start = time.perf_counter()
+            start = time.process_time()
             function()
-            found.append(time.perf_counter() - start)
+            found.append(time.process_time() - start)
     return found[0], min(found[1:])

@@ -1,5 +1,4 @@
 import dataclasses
-import time
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ def network(seed: int = 4, kind: str = "branches"):
 def test_figures_follow_from_the_run():
     graph, image = network()
     seen = []
-    result = bench(graph, image, CONFIG, float_run=lambda: time.sleep(0.001),
+    result = bench(graph, image, CONFIG, float_run=lambda: sum(range(20_000)),
                    progress=lambda *stage: seen.append(stage))
     assert result.network == graph.name
     assert result.config == "tiny"
@@ -41,7 +40,7 @@ def test_figures_follow_from_the_run():
     assert result.memory == MemoryTiming.of_board(CONFIG)
     assert {level.level: level.tensors for level in result.comparisons} == {SIMULATOR: 3, RTL: 3}
     assert result.simulator_seconds > 0
-    assert result.float_seconds >= 0.001
+    assert result.float_seconds > 0
     assert result.simulator_slowdown == result.simulator_seconds / result.float_seconds
     assert seen[0] == ("compile", 0, 1)
     assert seen[-1] == ("run the RTL", result.instructions, result.instructions)

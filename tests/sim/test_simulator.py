@@ -73,7 +73,7 @@ def random_state(seed: int) -> State:
     rng = np.random.default_rng(seed)
     for array in (state.feature.data, state.weight, state.parameter, state.table,
                   state.accumulator):
-        info = np.iinfo(array.dtype)
+        info = np.iinfo(np.int8 if array is state.weight else array.dtype)
         array[...] = rng.integers(max(info.min, -(1 << 20)), min(info.max, 1 << 20), array.shape)
     return state
 

@@ -38,11 +38,12 @@ class Rounding(enum.IntEnum):
 def shift_half_even(value: IntArray, shift: IntArray | int) -> NDArray[np.int64]:
     """Return ``value / 2**shift`` rounded to nearest, ties to even (int64)."""
     value, shift = np.asarray(value, np.int64), np.asarray(shift, np.int64)
-    floor = value >> shift
-    remainder = value - (floor << shift)
-    half = (np.int64(1) << shift) >> 1  # 0 when there is nothing to round
-    up = (remainder > half) | ((remainder == half) & ((floor & 1) == 1))
-    rounded: NDArray[np.int64] = floor + (up & (shift > 0))
+    some = np.asarray(shift > 0, np.int64)  # 0 when there is nothing to round
+    rounded: NDArray[np.int64] = value >> shift
+    rounded &= some  # 1 where the floor is odd: then half rounds up
+    rounded += ((np.int64(1) << shift) >> 1) - some
+    rounded += value
+    rounded >>= shift
     return rounded
 
 
@@ -106,7 +107,7 @@ def requantize(
         product = shift_half_up(product, multiplier_bits)
         shift = np.maximum(shift - multiplier_bits, 0)
     scaled = rounding_shift(product, shift, rounding) + zero_point
-    return np.clip(scaled, clip_min, clip_max).astype(np.int8)
+    return np.minimum(np.maximum(scaled, clip_min), clip_max).astype(np.int8)
 
 
 def add(
@@ -133,4 +134,4 @@ def add(
         + offset
     )
     scaled = rounding_shift(total, shift, rounding) + zero_point
-    return np.clip(scaled, clip_min, clip_max).astype(np.int8)
+    return np.minimum(np.maximum(scaled, clip_min), clip_max).astype(np.int8)
