@@ -19,16 +19,22 @@ from pliant.compiler.schedule import Stage
 from pliant.compiler.step import Step
 from pliant.compiler.tiling import Placement, Tiling, choose_tiling
 from pliant.spec.config import AcceleratorConfig
+from pliant.spec.memory import ceil_div
 
 PART_SLOTS = 2
 """Parts of a tensor between overlapped layers: one is written while another is read."""
-PARTS_TRIED = 6
-"""Heights of a part that fit, from the largest on."""
+PARTS_DRAFTED = 6
+"""Heights of a part that fit, from the largest on, that are compared by a rough estimate."""
+PARTS_TRIED = 2
+"""Of these, the best that are played on the model of the units."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """How a stage is computed: a tiling for each layer, rows of a part if two overlap."""
+    """How a stage is computed: a tiling for each layer, rows of a part if two overlap.
+
+    `cycles` are an estimate for the whole stage.
+    """
 
     tilings: tuple[Tiling, ...]
     cycles: int
@@ -162,7 +168,9 @@ class Planner:
 
     def _pair(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
         best: Chosen | None = None
-        for choice in itertools.islice(self._pair_candidates(stage, room), PARTS_TRIED):
+        drafts = sorted(itertools.islice(self._pair_candidates(stage, room), PARTS_DRAFTED),
+                        key=lambda choice: choice.cycles)
+        for choice in drafts[:PARTS_TRIED]:
             _, _, cycles = self._steps(stage, choice, self._draft_homes(stage, room),
                                        Constants(self.config), 0)
             if best is None or cycles < best.cycles:
@@ -187,7 +195,9 @@ class Planner:
                     result=room.result, tile_rows=rows))
             except CompileError:
                 continue
-            yield Chosen((one, two), 0, rows)
+            short, long = sorted((one.cycles, two.cycles))
+            parts = ceil_div(first.rows.outputs, rows)
+            yield Chosen((one, two), long + short // parts, rows)
 
     def _draft_homes(self, stage: tuple[int, ...], room: Surroundings) -> dict[str, Home]:
         """Return homes as `room` says, at addresses of no meaning."""
