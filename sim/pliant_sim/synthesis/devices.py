@@ -25,6 +25,11 @@ class Device:
     ramb36: int
     uram: int = 0
 
+    @property
+    def dsp_slice(self) -> str:
+        """Name of the DSP slice."""
+        return "DSP48E1" if self.family == "xc7" else "DSP48E2"
+
 
 DEVICES = {
     device.name: device

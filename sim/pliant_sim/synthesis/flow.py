@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pliant_sim.synthesis import yosys
 
@@ -16,6 +19,7 @@ URAM_DEPTH = 4096
 URAM_BITS = 288 * 1024
 """Bits from which a memory is put into UltraRAM: the size of one."""
 
+_UNIT = re.compile(r"\\unit(?=[.\s])")
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) ", re.MULTILINE)
 
 _E1_INTEGERS = ("ACASCREG", "ADREG", "ALUMODEREG", "AREG", "BCASCREG", "BREG", "CARRYINREG",
@@ -84,13 +88,17 @@ def _ultrascale(begin: str) -> list[str]:
     ]
 
 
-def run(rtlil: str, family: str, directory: Path, *, uram: bool = False) -> str:
-    """Synthesise module ``unit`` of `rtlil`, flattened and out of context; return JSON.
+def run(
+    texts: Sequence[str], family: str, directory: Path, *, uram: bool = False
+) -> list[str]:
+    """Synthesise several modules, each flattened and out of context; return their JSON.
+
+    One run of Yosys reads its libraries once for all; the modules do not see one another.
 
     Parameters
     ----------
-    rtlil : str
-        What :func:`~pliant_sim.synthesis.rtlil.extract` returns.
+    texts : Sequence of str
+        For each module what :func:`~pliant_sim.synthesis.rtlil.extract` returns.
     family : str
         ``xc7`` or ``xcup``.
     directory : Path
@@ -98,17 +106,34 @@ def run(rtlil: str, family: str, directory: Path, *, uram: bool = False) -> str:
     uram : bool
         Put memories of URAM_DEPTH words and URAM_BITS bits or more into UltraRAM.
     """
-    if uram:
-        rtlil = _MEMORY.sub(_choose_memory, rtlil)
-    (directory / "unit.il").write_text(rtlil)
+    top = ["module \\every\n"]
+    for index, text in enumerate(texts):
+        text = _UNIT.sub(rf"\\unit{index}", text)
+        if uram:
+            text = _MEMORY.sub(_choose_memory, text)
+        text = text.replace(f"module \\unit{index}\n",
+                            f"attribute \\keep_hierarchy 1\nmodule \\unit{index}\n")
+        (directory / f"unit{index}.il").write_text(text)
+        top.append(f"  attribute \\keep 1\n  cell \\unit{index} \\part{index}\n  end\n")
+    (directory / "every.il").write_text("".join([*top, "end\n"]))
     (directory / "dsp_map.v").write_text(_dsp_map())
-    begin = f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf -top unit"
+    begin = f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf -top every"
     if uram:
         begin += " -uram"
     body = [begin] if family == "xc7" else _ultrascale(begin)
-    yosys.run(["read_rtlil unit.il", *body, "delete t:$scopeinfo", "write_json unit.json"],
-              directory)
-    return (directory / "unit.json").read_text()
+    files = [f"read_rtlil unit{index}.il" for index in range(len(texts))]
+    yosys.run([*files, "read_rtlil every.il", *body, "delete t:$scopeinfo",
+               "write_json every.json"], directory)
+    modules = json.loads((directory / "every.json").read_text())["modules"]
+    return [_module(modules[f"unit{index}"], f"unit{index}") for index in range(len(texts))]
+
+
+def _module(module: dict[str, Any], name: str) -> str:
+    """Return one module of a JSON netlist, under the name it has in its RTLIL."""
+    for cell in module["cells"].values():
+        if cell["type"].startswith(f"{name}."):
+            cell["type"] = "unit" + cell["type"].removeprefix(name)
+    return json.dumps({"modules": {"unit": module}})
 
 
 def _choose_memory(match: re.Match[str]) -> str:

@@ -57,7 +57,7 @@ class Report:
 
     Attributes
     ----------
-    config, unit, device, yosys, dsp_packing : str
+    config, unit, device, yosys, array_kind, dsp_packing : str
     seconds : float
         Time that Yosys took for all the parts, when they were synthesised.
     area, available, left : Area
@@ -77,6 +77,7 @@ class Report:
     unit: str
     device: str
     yosys: str
+    array_kind: str
     dsp_packing: str
     seconds: float
     area: Area
@@ -89,10 +90,10 @@ class Report:
 
 
 def report(
-    config: AcceleratorConfig, device: Device, unit: str = "",
+    config: AcceleratorConfig, device: Device, unit: str = "", *, plain_array: bool = False,
     progress: Callable[[str], None] = lambda name: None,
 ) -> Report:
-    """Synthesise the core of `config`, or one unit of it, for `device`.
+    """Synthesise the core of `config`, or one unit of it, for `device`; see :func:`synthesize`.
 
     Raises
     ------
@@ -103,7 +104,8 @@ def report(
     LoopError
         The logic feeds back to itself.
     """
-    path, part = synthesize(config, device, unit, progress)
+    path, part = synthesize(
+        config, device, unit, plain_array=plain_array, progress=progress)
     node = tree(part)
     area = node.total
     available = Area(lut=device.lut, ff=device.ff, dsp=device.dsp, ramb36=device.ramb36,
@@ -114,7 +116,9 @@ def report(
     found = paths(graph(part), ports=False)
     return Report(
         config=config.name, unit=path, device=device.name, yosys=yosys.find().version,
-        dsp_packing="DSP48E1" if device.family == "xc7" else "DSP48E2 via the DSP48E1 matcher",
+        array_kind="plain array" if plain_array else "packed array",
+        dsp_packing=device.dsp_slice + (
+            "" if device.family == "xc7" else ", inferred ones by way of the DSP48E1 matcher"),
         seconds=sum(item.seconds for item in {id(p): p for _, p in _parts(part, "")}.values()),
         area=area, available=available, left=left,
         modules=[Module(path=name, area=item.total, memories=item.memories)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from amaranth.back import rtlil  # type: ignore[attr-defined]  # the stubs lack it
 
 from pliant.spec.config import AcceleratorConfig
+from pliant_hw.array import MatrixArray
+from pliant_hw.dsp import FAMILIES
+from pliant_hw.packed_array import packed
 from pliant_hw.top import PliantCore
 from pliant_hw.verilog import flat_ports
 from pliant_sim.cache import cache_directory, kept
@@ -38,15 +41,26 @@ class Module:
     children: Mapping[str, str]
 
 
-def core_rtlil(config: AcceleratorConfig) -> str:
-    """Return the RTLIL of the accelerator, generated once for each configuration and source."""
-    key = hashlib.sha256(f"{config.fingerprint:016x} {HARDWARE_VERSION}".encode()).hexdigest()
+def core_rtlil(config: AcceleratorConfig, dsp: str | None) -> str:
+    """Return the RTLIL of the accelerator, generated once for each configuration and source.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        What to generate.
+    dsp : str or None
+        DSP slice of the packed matrix array: a name of :data:`pliant_hw.dsp.FAMILIES`; None for the
+        plain array.
+    """
+    key = hashlib.sha256(
+        f"{config.fingerprint:016x} {dsp} {HARDWARE_VERSION}".encode()).hexdigest()
     path = cache_directory() / "synthesis" / f"{config.name}-{key[:20]}.il"
-    return kept(path, lambda: _generate(config).encode()).decode()
+    return kept(path, lambda: _generate(config, dsp).encode()).decode()
 
 
-def _generate(config: AcceleratorConfig) -> str:
-    core = PliantCore(config=config)
+def _generate(config: AcceleratorConfig, dsp: str | None) -> str:
+    array = MatrixArray if dsp is None else packed(FAMILIES[dsp], primitive=True)
+    core = PliantCore(config=config, array=array)
     text: str = rtlil.convert(core, name="pliant_core", ports=flat_ports(core), emit_src=False)
     return text
 

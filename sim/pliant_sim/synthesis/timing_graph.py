@@ -64,8 +64,6 @@ class Graph:
         Wires that enter such a cell.
     names : dict of str
         The name of the register or else of any signal.
-    registered : set
-        Wires that are named after a register.
     inputs, outputs : dict of str
         Wires of the ports of the whole, and their names.
     carries : set
@@ -79,7 +77,6 @@ class Graph:
     starts: dict[Wire, str] = field(default_factory=dict)
     ends: dict[Wire, End] = field(default_factory=dict)
     names: dict[Wire, str] = field(default_factory=dict)
-    registered: set[Wire] = field(default_factory=set)
     inputs: dict[Wire, str] = field(default_factory=dict)
     outputs: dict[Wire, str] = field(default_factory=dict)
     carries: set[Wire] = field(default_factory=set)
@@ -93,8 +90,7 @@ class Graph:
 
     def end(self, cell: Cell, port: str, path: str, levels: int = 0) -> None:
         """Add that the wires at `port` enter a sequential cell."""
-        named = [self.names[wire] for wire in _wires(cell.outputs, path)
-                 if wire in self.registered]
+        named = [self.names[wire] for wire in _wires(cell.outputs, path) if wire in self.names]
         name = named[0] if named else f"{path}.{plain_name(cell.name)}".lstrip(".")
         for bit in cell.inputs[port]:
             old = self.ends.get((path, bit))
@@ -121,7 +117,6 @@ def _add(result: Graph, part: Part, path: str) -> None:
         result.names[path, bit] = prefix + name
     for bit, name in netlist.registers.items():
         result.names[path, bit] = prefix + name
-        result.registered.add((path, bit))
     for cell in netlist.cells:
         if cell.type in CARRIES:
             result.carries.update((path, bit) for bit in cell.outputs["CO"])

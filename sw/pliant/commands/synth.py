@@ -23,7 +23,8 @@ _NUMBERED = re.compile(r"^(.*?)_?(\d+)$")
 
 
 def synth(
-    config: AcceleratorConfig, *, device_name: str | None, unit: str, console: Console
+    config: AcceleratorConfig, *, device_name: str | None, unit: str, plain_array: bool,
+    console: Console,
 ) -> Report:
     """Synthesise `config`, or one unit of it; DeviceError, UnitError, YosysError."""
     from pliant_sim.synthesis.devices import default_device, device
@@ -31,13 +32,15 @@ def synth(
 
     part = device(device_name) if device_name else default_device(config.name)
     with console.status("") as status:
-        return report(config, part, unit, lambda name: status.update(f"synthesising {name}"))
+        return report(config, part, unit, plain_array=plain_array,
+                      progress=lambda name: status.update(f"synthesising {name}"))
 
 
 def tables(result: Report) -> Group:
     """Return the report as tables."""
     title = (f"{result.config}{f', {result.unit}' if result.unit else ''} on {result.device}: "
-             f"{result.yosys}, {result.dsp_packing}, {result.seconds:.0f} s")
+             f"{result.yosys}, {result.array_kind}, "
+             f"{result.dsp_packing}, {result.seconds:.0f} s")
     lines = [title]
     if result.array:
         lines.append(f"matrix array: {result.array['macs']} MACs, "
