@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pliant.compiler.buffers import Buffer, Slot
 from pliant.compiler.graph import Shape
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.isa import Target
+from pliant.spec.isa import Post, Target, fields
 from pliant.spec.memory import ceil_div, region_strides, row_pitch
+
+MAX_SIDE = min(field.maximum for field in fields(Post) if field.name in ("height", "width"))
+"""Rows and columns that a tensor on chip may have: instructions name its last pixel."""
 
 
 def chip_size(config: AcceleratorConfig, shape: Shape, rows: int | None = None) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pliant.compiler.buffers import Arena, Slot
-from pliant.compiler.chip import ChipTensor, chip_size
+from pliant.compiler.chip import MAX_SIDE, ChipTensor, chip_size
 from pliant.compiler.emission import Home, LayerSteps
 from pliant.compiler.errors import CompileError
 from pliant.compiler.geometry import Geometry, halvings
@@ -289,7 +289,7 @@ class Planner:
                    for index in range(first, last + 1))
 
     def _lifetimes(self) -> dict[str, tuple[int, int]]:
-        """Return the first and last stage of every tensor from one stage to others."""
+        """Return first and last stage of every tensor that could stay on chip between stages."""
         made: dict[str, int] = {}
         lives: dict[str, tuple[int, int]] = {}
         for index, stage in enumerate(self.stages):
@@ -298,8 +298,10 @@ class Planner:
                     if name in made and made[name] != index:
                         lives[name] = made[name], index
                 made[self.operations[layer].output.name] = index
+        tensors = self.graph.tensors()
         return {name: lives[name] for name in made
-                if name in lives and name not in self.graph.outputs}
+                if name in lives and name not in self.graph.outputs
+                and max(tensors[name].shape[1:]) <= MAX_SIDE}
 
     def _find_place(self, name: str, first: int, last: int) -> Slot | None:
         """Return the free place that leaves the largest gaps to the stages concerned."""
