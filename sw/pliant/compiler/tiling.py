@@ -21,8 +21,8 @@ ORDERS = ("tile-band-channel", "tile-channel-band", "channel-tile-band")
 
 MATRIX_OVERHEAD = 8
 """Cycles of a Matrix instruction besides its words."""
-POST_OVERHEAD = 20
-"""Cycles of a Post instruction besides its words and the fetch of its parameters."""
+POST_OVERHEAD = 4
+"""Cycles between the words of two Post instructions."""
 TRANSFER_OVERHEAD = 16
 """Cycles that a Load or Store adds to its beats: addresses go ahead of data."""
 MAX_OUTPUT_SLOTS = 4
@@ -299,10 +299,9 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
     first_load = per_load / bands / bandwidth + config.board.ddr_latency_cycles
     last_store = out_bytes / bandwidth
 
-    fetch = config.cols * config.parameter_bytes // config.lanes + POST_OVERHEAD
     row_cycles = sum(geometry.row_cycles(part.outputs)
                      for part in columns.split(tiling.tile_width))
-    post = geometry.output_groups * rows.outputs * row_cycles + steps * fetch
+    post = geometry.output_groups * rows.outputs * row_cycles + steps * POST_OVERHEAD
     matrix = 0.0
     if geometry.matrix:
         passes = geometry.taps * geometry.input_groups
@@ -318,7 +317,7 @@ def _estimate(geometry: Geometry, tiling: Tiling) -> tuple[int, int]:
             matrix += residual * outputs
         else:
             beats = pixels * tiling.channel_groups // config.words_per_beat
-            post += steps * max(0, beats - fetch)
+            post += steps * max(0, beats - POST_OVERHEAD)
     compute = matrix / steps + post / steps
     cycles = max(memory + compute, matrix + first_load + post / steps + last_store,
                  post + first_load + matrix / steps + last_store)
