@@ -105,9 +105,10 @@ class Engine(wiring.Component):
         store = StoreUnit(config=config)
         arbiter = ReadArbiter(config=config)
         windows = [f"window_{bank}" for bank in range(FEATURE_BANKS)]
+        # Windows come last: they ask bank by bank and in advance, the others for one word or beat.
         features: Any = FeatureBuffer(  # members by client
             config=config,
-            readers=("sampler", *windows, "residual", "store"),
+            readers=("sampler", "residual", "store", *windows),
             writers=("post", "load"),
         )
         weights = BeatMemory(config=config, word_bytes=config.cols, depth=config.weight_depth)

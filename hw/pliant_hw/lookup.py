@@ -20,8 +20,7 @@ LOOKUP_LATENCY = 1
 class LookupTable(wiring.Component):
     """256 entries, a copy for each lane; one word a cycle, latency 1.
 
-    Load writes a staging memory in beats; `update` copies it to the lanes when it has changed, one
-    entry a cycle.
+    Load writes a staging memory in beats; `update` copies it to the lanes, one entry a cycle.
 
     Parameters
     ----------
@@ -30,8 +29,9 @@ class LookupTable(wiring.Component):
     Members
     -------
     write : In(BeatWritePort)
-    update : In   pulse
-    ready : Out   no copy is going on
+    stale : Out   the staging memory has been written, its copy is not complete
+    update : In   pulse: copy it; no word may use the table until it is no longer stale
+    updating : Out   it is being copied
     valid, enable : In, words : In   lanes x int8; unchanged when `enable` is low
     out_valid : Out, results : Out   lanes x int8
     """
@@ -40,7 +40,8 @@ class LookupTable(wiring.Component):
     words: Any
     results: Any
     update: Signal
-    ready: Signal
+    stale: Signal
+    updating: Signal
     valid: Signal
     enable: Signal
     out_valid: Signal
@@ -54,7 +55,8 @@ class LookupTable(wiring.Component):
         super().__init__({
             "write": In(BeatWritePort(config, self.beat_address_bits)),
             "update": In(1),
-            "ready": Out(1),
+            "stale": Out(1),
+            "updating": Out(1),
             "valid": In(1),
             "enable": In(1),
             "words": In(word),
@@ -79,14 +81,15 @@ class LookupTable(wiring.Component):
         m.d.comb += [
             staging.read_enable.eq(copying),
             staging.address.eq(entry[byte_bits:]),
-            self.ready.eq(~copying & ~arriving),
+            self.updating.eq(copying | arriving),
+            self.stale.eq(changed | self.updating),
         ]
         m.d.sync += [arriving.eq(copying), arriving_entry.eq(entry)]
         with m.If(copying):
             m.d.sync += entry.eq(entry + 1)
             with m.If(entry == TABLE_BYTES - 1):
                 m.d.sync += copying.eq(0)
-        with m.If(self.update & changed):
+        with m.If(self.update):
             m.d.sync += [copying.eq(1), entry.eq(0), changed.eq(0)]
         with m.If(self.write.valid):
             m.d.sync += changed.eq(1)

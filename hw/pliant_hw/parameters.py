@@ -1,24 +1,34 @@
-"""Per-channel parameters: a narrow buffer, and registers that hold those of one tile."""
+"""Per-channel parameters: a narrow buffer, and registers that hold those of a lane group."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth import Cat, Module, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import AcceleratorConfig
+from pliant.spec.isa import Post
 from pliant_hw.beat_memory import BeatMemory
-from pliant_hw.layouts import BeatWritePort
+from pliant_hw.layouts import BeatWritePort, instruction_layout
 from pliant_hw.requantizer import parameter_layout
 
 
-class ParameterUnit(wiring.Component):
-    """Keeps parameter records and presents those of one lane group.
+def request_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return `first`, the index of a tile's first record, and how many lane groups need some."""
+    return data.StructLayout({
+        "first": range(config.parameter_depth),
+        "groups": instruction_layout(Post)["groups"].shape,
+    })
 
-    A tile of `cols` records is fetched in ``cols*parameter_bytes / word + 2`` cycles, where a
-    word is the wider of a beat and a record.
+
+class ParameterUnit(wiring.Component):
+    """Keeps parameter records; presents those of one lane group, with those of the next at hand.
+
+    The groups of a request take the records of a tile, `cols` of them, in turns. A group's records
+    are fetched in ``lanes*parameter_bytes / word + 2`` cycles, where a word is the wider of a beat
+    and a record, as soon as those of the group before are presented.
 
     Parameters
     ----------
@@ -27,19 +37,19 @@ class ParameterUnit(wiring.Component):
     Members
     -------
     write : In(BeatWritePort)
-    fetch : In   begin to fetch; pulse
-    first : In   index of the first record, a multiple of cols
-    ready : Out   the records fetched last are in place
-    group : In   lane group to present
-    parameters : Out   lanes x record, combinational from `group`
+    request : In(stream)   see request_layout; `first` is a multiple of cols
+    available : Out   the next group's records are in place and not claimed
+    claim : In   a value is issued that will need them
+    advance : In   that value comes in the next cycle: present them
+    parameters : Out   lanes x record
     """
 
     write: Any
+    request: Any
     parameters: Any
-    fetch: Signal
-    first: Signal
-    ready: Signal
-    group: Signal
+    available: Signal
+    claim: Signal
+    advance: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -50,10 +60,10 @@ class ParameterUnit(wiring.Component):
         self.beat_address_bits = self._memory.beat_address_bits
         super().__init__({
             "write": In(BeatWritePort(config, self.beat_address_bits)),
-            "fetch": In(1),
-            "first": In(range(config.parameter_depth)),
-            "ready": Out(1),
-            "group": In(range(max(2, config.groups_per_tile))),
+            "request": In(stream.Signature(request_layout(config))),
+            "available": Out(1),
+            "claim": In(1),
+            "advance": In(1),
             "parameters": Out(data.ArrayLayout(parameter_layout(config), config.lanes)),
         })
 
@@ -67,39 +77,49 @@ class ParameterUnit(wiring.Component):
             memory.write.data.eq(self.write.data),
         ]
 
-        words = config.cols // self._records
-        reading = Signal()
-        word = Signal(range(max(2, words)))
-        arriving = Signal()
-        arriving_word = Signal.like(word)
-        m.d.sync += [arriving.eq(reading), arriving_word.eq(word)]
+        words = config.lanes // self._records
+        first = Signal.like(memory.address)
+        left = Signal.like(self.request.payload.groups)
+        place = Signal(range(max(2, config.groups_per_tile)))
+        reading, arriving, full, claimed = Signal(), Signal(), Signal(), Signal()
+        word, arriving_word = Signal(range(max(2, words))), Signal(range(max(2, words)))
         m.d.comb += [
             memory.read_enable.eq(reading),
-            self.ready.eq(~reading & ~arriving),
+            self.request.ready.eq(left == 0),
+            self.available.eq(full & ~claimed),
         ]
+        m.d.sync += [arriving.eq(reading), arriving_word.eq(word)]
+        with m.If(self.claim):
+            m.d.sync += claimed.eq(1)
+        with m.If(arriving & ~reading):
+            m.d.sync += full.eq(1)
+        with m.If(self.advance):
+            m.d.sync += [full.eq(0), claimed.eq(0)]
+        with m.If((left != 0) & ~reading & ~arriving & (~full | self.advance)):
+            m.d.sync += reading.eq(1)
         with m.If(reading):
             m.d.sync += [memory.address.eq(memory.address + 1), word.eq(word + 1)]
             with m.If(word == words - 1):
-                m.d.sync += reading.eq(0)
-        with m.If(self.fetch):
-            shift = (self._records - 1).bit_length()
-            m.d.sync += [reading.eq(1), word.eq(0), memory.address.eq(self.first >> shift)]
+                m.d.sync += [reading.eq(0), word.eq(0), left.eq(left - 1), place.eq(place + 1)]
+                with m.If(place == config.groups_per_tile - 1):
+                    m.d.sync += [place.eq(0), memory.address.eq(first)]
+        with m.If(self.request.valid & self.request.ready):
+            begin = self.request.payload.first >> (self._records - 1).bit_length()
+            m.d.sync += [left.eq(self.request.payload.groups), place.eq(0), first.eq(begin),
+                         memory.address.eq(begin)]
 
-        channels: list[Any] = [Signal(parameter_layout(config), name=f"channel_{index}",
-                                      reset_less=True)
-                    for index in range(config.cols)]
+        records = data.ArrayLayout(parameter_layout(config), config.lanes)
+        following: Any = Signal(records, reset_less=True)
+        presented: Any = Signal(records, reset_less=True)
         for index in range(words):
             with m.If(arriving & (arriving_word == index)):
                 for slot in range(self._records):
                     record = memory.data.word_select(slot, 8 * config.parameter_bytes)
-                    channel = channels[index * self._records + slot]
-                    m.d.sync += channel.eq(self._unpack(record))
-        for lane in range(config.lanes):
-            chosen: Value = channels[lane].as_value()
-            for group in range(1, config.groups_per_tile):
-                other = channels[group * config.lanes + lane].as_value()
-                chosen = Mux(self.group == group, other, chosen)
-            m.d.comb += self.parameters[lane].eq(chosen)
+                    lane = index * self._records + slot
+                    m.d.sync += following[lane].eq(self._unpack(record))
+        with m.If(self.advance):
+            m.d.sync += presented.eq(following)
+        m.d.comb += self.parameters.eq(presented)
         return m
 
     def _unpack(self, record: Value) -> Value:

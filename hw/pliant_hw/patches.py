@@ -16,13 +16,10 @@ from pliant_hw.layouts import (
     feature_address_bits,
     instruction_layout,
 )
-from pliant_hw.pipeline import delayed
+from pliant_hw.pipeline import delayed, loaded
 from pliant_hw.reduction import PATCH_TAPS
 from pliant_hw.streams import StreamQueue
 from pliant_hw.walker import COORDINATE_BITS, SIZE_BITS
-
-GROUP_BITS = 2
-"""Enough for a group's place in an accumulator tile: cols is at most 4*lanes."""
 
 REQUESTS = 4
 """Requests that may wait in front of a bank."""
@@ -46,6 +43,8 @@ def patch_layout(config: AcceleratorConfig) -> data.StructLayout:
     lies in the bank of parity `odd_y`, `odd_x`. `first` and `last` mark the ends of a window.
     `pair`: the window is that of two outputs. `own`: the patch has a word of taps, `tap`; it has
     none behind the first output's columns. `previous`: it is not the first of its row.
+    `starts`, `starts_group`: the window is the first of its instruction, of its lane group. `final`
+    marks the instruction's last patch.
     """
     return data.StructLayout({
         "present": unsigned(PATCH_TAPS),
@@ -57,7 +56,9 @@ def patch_layout(config: AcceleratorConfig) -> data.StructLayout:
         "pair": unsigned(1),
         "own": unsigned(1),
         "previous": unsigned(1),
-        "group": unsigned(GROUP_BITS),
+        "starts": unsigned(1),
+        "starts_group": unsigned(1),
+        "final": unsigned(1),
         "tap": unsigned(tap_address_bits(config)),
     })
 
@@ -81,13 +82,15 @@ class PatchWalker(wiring.Component):
 
     Members
     -------
-    start : In   pulse with a new `instruction`, which then holds still until the last patch
+    start : In   pulse with a new `instruction`, which then holds still until `finished`
     instruction : In   decoded Post
+    finished : Out   pulse: the last patch is on its way
     request : Out(stream)   see request_layout
     """
 
     instruction: Any
     start: Signal
+    finished: Signal
     request: Any
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
@@ -95,6 +98,7 @@ class PatchWalker(wiring.Component):
         super().__init__({
             "start": In(1),
             "instruction": In(instruction_layout(Post)),
+            "finished": Out(1),
             "request": Out(stream.Signature(request_layout(config))),
         })
 
@@ -107,10 +111,9 @@ class PatchWalker(wiring.Component):
 
         # Stage 0: counters. Window, output pixel, lane group; what is left of each counts down.
         running = Signal()
-        first, previous = Signal(), Signal()
+        first, previous, starts, starts_group = Signal(), Signal(), Signal(), Signal()
         left_y, left_x = Signal(9), Signal(9)
         rows_left, columns_left, groups_left = Signal(SIZE_BITS), Signal(SIZE_BITS), Signal(12)
-        group = Signal(GROUP_BITS)
         group_base = Signal(address_bits)
         tap, group_tap = Signal(tap_address_bits(config)), Signal(tap_address_bits(config))
         start_y, start_x, y, x = (
@@ -134,6 +137,7 @@ class PatchWalker(wiring.Component):
             last_column.eq(columns_left <= 1 + pair),
             last_pixel.eq(last_column & (rows_left == 1)),
             last.eq(last_tap & last_pixel & (groups_left == 1)),
+            self.finished.eq(running & advance & last),
             own.eq(left_x > Mux(pair, post.stride_x[:2], 0)),
             next_tap.eq(tap + own),
             first_pair.eq(pairs & (post.out_width != 1)),
@@ -150,6 +154,7 @@ class PatchWalker(wiring.Component):
             with m.If(last_tap):
                 next_x, next_y = start_x + (post.stride_x << pair), start_y + post.stride_y
                 m.d.sync += [left_y.eq(post.kernel_height), tap.eq(group_tap), first.eq(1),
+                             starts.eq(0), starts_group.eq(last_pixel),
                              left_x.eq(Mux(next_pair, pair_width, post.kernel_width)),
                              pair.eq(next_pair), columns_left.eq(columns_left - 1 - pair),
                              start_x.eq(next_x), x.eq(next_x), y.eq(start_y)]
@@ -160,7 +165,7 @@ class PatchWalker(wiring.Component):
                 with m.If(last_pixel):
                     m.d.sync += [rows_left.eq(post.out_height), start_y.eq(post.origin_y),
                                  y.eq(post.origin_y), tap.eq(next_tap), group_tap.eq(next_tap),
-                                 groups_left.eq(groups_left - 1), group.eq(group + 1),
+                                 groups_left.eq(groups_left - 1),
                                  group_base.eq(group_base + post.window_group_stride)]
             with m.If(last):
                 m.d.sync += running.eq(0)
@@ -173,10 +178,11 @@ class PatchWalker(wiring.Component):
         with m.If(starting):
             m.d.sync += [
                 running.eq(1), first.eq(1), previous.eq(0), pair.eq(first_pair),
+                starts.eq(1), starts_group.eq(1),
                 left_y.eq(post.kernel_height),
                 left_x.eq(Mux(first_pair, pair_width, post.kernel_width)),
                 rows_left.eq(post.out_height), columns_left.eq(post.out_width),
-                groups_left.eq(post.groups), group.eq(0), group_base.eq(post.window),
+                groups_left.eq(post.groups), group_base.eq(post.window),
                 tap.eq(post.taps), group_tap.eq(post.taps), start_y.eq(post.origin_y),
                 start_x.eq(post.origin_x), y.eq(post.origin_y), x.eq(post.origin_x),
             ]
@@ -192,8 +198,13 @@ class PatchWalker(wiring.Component):
         row_offsets = [Signal(address_bits, name=f"row_offset_{index}") for index in range(2)]
         column_offsets = [Signal(address_bits, name=f"column_offset_{index}")
                           for index in range(2)]
-        inside_y = [(row >= 0) & (row < post.height) for row in rows]
-        inside_x = [(column >= 0) & (column < post.width) for column in columns]
+        # The instruction may be another one by the time of stage 2.
+        height, width, row_stride = (
+            loaded(m, advance, field, name) for field, name in (
+                (post.height, "height"), (post.width, "width"),
+                (post.window_row_stride, "row_stride")))
+        inside_y = [(row >= 0) & (row < height) for row in rows]
+        inside_x = [(column >= 0) & (column < width) for column in columns]
         with m.If(advance):
             m.d.sync += [
                 valid.eq(Cat(running, valid[0])),
@@ -205,7 +216,8 @@ class PatchWalker(wiring.Component):
                 early.odd_y.eq(y[0]), early.odd_x.eq(x[0]),
                 early.first.eq(first), early.last.eq(last_tap),
                 early.pair.eq(pair), early.own.eq(own), early.previous.eq(previous),
-                early.group.eq(group), early.tap.eq(tap),
+                early.starts.eq(starts), early.starts_group.eq(starts_group),
+                early.final.eq(last), early.tap.eq(tap),
                 patch.eq(early),
                 patch.present.eq(Cat(1, present_x, present_y, present_y & present_x)),
                 patch.inside.eq(Cat(inside_y[i] & inside_x[j]
@@ -213,7 +225,7 @@ class PatchWalker(wiring.Component):
             ]
             for index in range(2):
                 m.d.sync += [
-                    row_offsets[index].eq(rows[index][1:SIZE_BITS] * post.window_row_stride),
+                    row_offsets[index].eq(rows[index][1:SIZE_BITS] * row_stride),
                     column_offsets[index].eq(base + columns[index][1:SIZE_BITS]),
                 ]
 

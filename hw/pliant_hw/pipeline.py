@@ -17,14 +17,22 @@ def delayed(
     return value
 
 
-def stages(m: Module, valid: Value, latency: int) -> list[Value]:
+def loaded(m: Module, load: Value, value: Signal, name: str) -> Signal:
+    """Return `value` as it was in the last cycle with `load`."""
+    register = Signal(value.shape(), name=name, reset_less=True)
+    with m.If(load):
+        m.d.sync += register.eq(value)
+    return register
+
+
+def stages(m: Module, valid: Value, latency: int, name: str = "valid") -> list[Value]:
     """Return `valid` after 0, 1, ... `latency` cycles: the enables of a pipeline's stages.
 
     A stage that only moves when a word is in it saves power, and simulators its evaluation.
     """
     taps = [valid]
     for stage in range(latency):
-        later = Signal(name=f"valid_{stage}")
+        later = Signal(name=f"{name}_{stage}")
         m.d.sync += later.eq(taps[-1])
         taps.append(later)
     return taps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Signal, signed
+from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -19,21 +19,27 @@ from pliant_hw.layouts import (
 )
 from pliant_hw.lookup import LookupTable
 from pliant_hw.parameters import ParameterUnit
+from pliant_hw.pipeline import loaded
 from pliant_hw.requantizer import Requantizer
 from pliant_hw.residual import ResidualAdder, ResidualReader
 from pliant_hw.value_source import ValueSource
 from pliant_hw.walker import Walker, connect_rectangle
 
 OUTPUT_WORDS = 32
-"""Finished words that may wait for the feature buffer; more than the pipeline holds (20)."""
+"""Finished words that may wait for the feature buffer; more than the pipeline holds (24)."""
+
+MAX_IN_FLIGHT = 4
+"""Instructions accepted and not completed: one enters the pipeline, others leave it."""
 
 
 class PostProcessor(wiring.Component):
-    """Executes Post instructions, one after the other, one word a cycle.
+    """Executes Post instructions in order, one word a cycle, without a drain between them.
 
-    An instruction takes about ``words + cols*parameter_bytes/word + 30`` cycles, where words is
-    groups*out_height*out_width (times the patches of a window), plus bank conflicts, plus 256 when
-    the table has changed.
+    An instruction takes about as many cycles as it has words (of windows, patches), plus bank
+    conflicts, plus 3 between two instructions of more words than the pipeline is long; a lane
+    group of few words waits for its parameters; a table that has changed is copied in 256 cycles
+    when the pipeline is empty. What an instruction reads may be read before the one before is
+    done.
 
     Members
     -------
@@ -106,58 +112,67 @@ class PostProcessor(wiring.Component):
                            wiring.flipped(getattr(self, f"window_{bank}")))
         wiring.connect(m, residuals.feature, wiring.flipped(self.residual))
 
-        # One instruction at a time: fetch what it needs, then run.
+        # An instruction is accepted when all that still reads the one before has what it needs
+        # of it, long before that one is completed.
+        offered = self.instruction.payload
         current: Any = Signal(instruction_layout(Post))
-        start = Signal()
-        accept = Signal()
-        m.d.comb += accept.eq(self.instruction.valid & self.instruction.ready)
-        fetched = Signal()
-        m.d.sync += [parameters.fetch.eq(accept), table.update.eq(
-            accept & self.instruction.payload.table_enable)]
-        m.d.comb += parameters.first.eq(current.parameters)
-        with m.FSM():
-            with m.State("idle"):
-                m.d.comb += self.instruction.ready.eq(1)
-                with m.If(self.instruction.valid):
-                    m.d.sync += [current.eq(self.instruction.payload), fetched.eq(0)]
-                    m.next = "fetch"
-            with m.State("fetch"):
-                m.d.comb += self.busy.eq(1)
-                m.d.sync += fetched.eq(1)
-                with m.If(fetched & parameters.ready & table.ready):
-                    m.d.comb += start.eq(1)
-                    m.next = "run"
-            with m.State("run"):
-                m.d.comb += self.busy.eq(1)
-                with m.If(self.done):
-                    m.next = "idle"
+        accept, start = Signal(), Signal()
+        requested = Signal()  # the parameters of the instruction offered
+        unfinished, unloaded, unread, unwritten = Signal(), Signal(), Signal(), Signal()
+        in_flight = Signal(range(MAX_IN_FLIGHT + 1))
+        copying = Signal()
+        m.d.comb += [
+            parameters.request.valid.eq(self.instruction.valid & ~requested),
+            parameters.request.payload.first.eq(offered.parameters),
+            parameters.request.payload.groups.eq(offered.groups),
+            copying.eq(self.instruction.valid & offered.table_enable & table.stale),
+            table.update.eq(copying & (in_flight == 0) & ~table.updating),
+            self.instruction.ready.eq(
+                requested & ~copying & ~unfinished & ~unloaded & ~unread & ~unwritten),
+            accept.eq(self.instruction.valid & self.instruction.ready),
+            self.busy.eq((in_flight != 0) | copying),
+        ]
+        m.d.sync += [start.eq(accept), in_flight.eq(in_flight + accept - self.done)]
+        with m.If(parameters.request.valid & parameters.request.ready):
+            m.d.sync += requested.eq(1)
+        for waiting, over in (
+                (unfinished, source.finished), (unloaded, adder.loaded),
+                (unread, residuals.instruction.ready), (unwritten, walker.nest.ready)):
+            with m.If(over):
+                m.d.sync += waiting.eq(0)
+        with m.If(accept):
+            m.d.sync += [current.eq(offered), requested.eq(0), unfinished.eq(1), unloaded.eq(1),
+                         unread.eq(offered.add_enable), unwritten.eq(1)]
 
-        # Values in: a value needs room behind the pipeline, and its residual.
+        # Values in: a value needs room behind the pipeline, its residual and its parameters.
         room = Signal(range(OUTPUT_WORDS + 1), init=OUTPUT_WORDS)
         written = Signal()
         m.d.sync += room.eq(room - source.issue + written)
         m.d.comb += [
             source.start.eq(start),
             source.instruction.eq(current),
-            source.permit.eq((room != 0) & (residuals.available | ~current.add_enable)),
-            source.permit_pair.eq((room > 1) & (residuals.available_pair | ~current.add_enable)),
+            source.room.eq(Cat(room != 0, room > 1)),
+            source.residuals.eq(residuals.available),
+            source.parameters.eq(parameters.available),
             self.read_valid.eq(source.read_valid),
             self.read_bank.eq(source.read_bank),
             self.read_entry.eq(source.read_entry),
             self.read_group.eq(source.read_group),
             source.read_values.eq(self.read_values),
-            residuals.start.eq(start),
-            residuals.instruction.eq(current),
-            residuals.claim.eq(source.issue & current.add_enable),
+            residuals.instruction.valid.eq(unread),
+            residuals.instruction.payload.eq(current),
+            residuals.claim.eq(source.claim_residual),
+            parameters.claim.eq(source.claim_parameters),
             self.active.eq(source.issue),
         ]
 
-        # The pipeline.
+        # The pipeline. Its controls change as the first word of an instruction comes by.
         m.d.comb += [
-            parameters.group.eq(source.group),
+            parameters.advance.eq(source.load_parameters),
             requantizer.valid.eq(source.valid),
             requantizer.values.eq(source.values),
             requantizer.parameters.eq(parameters.parameters),
+            requantizer.load.eq(source.load),
             requantizer.rounding.eq(current.rounding),
             requantizer.zero_point.eq(current.zero_point),
             requantizer.clip_min.eq(current.clip_min),
@@ -165,7 +180,8 @@ class PostProcessor(wiring.Component):
             adder.valid.eq(requantizer.out_valid),
             adder.words.eq(requantizer.results),
             adder.residuals.eq(residuals.word),
-            residuals.take.eq(requantizer.out_valid & current.add_enable),
+            residuals.take.eq(adder.take),
+            adder.load.eq(requantizer.loaded),
             adder.enable.eq(current.add_enable),
             adder.multiplier.eq(current.add_multiplier),
             adder.residual_multiplier.eq(current.add_residual_multiplier),
@@ -176,7 +192,7 @@ class PostProcessor(wiring.Component):
             adder.clip_min.eq(current.add_clip_min),
             adder.clip_max.eq(current.add_clip_max),
             table.valid.eq(adder.out_valid),
-            table.enable.eq(current.table_enable),
+            table.enable.eq(loaded(m, adder.loaded, current.table_enable, "table_enable")),
             table.words.eq(adder.results),
             finished.w_en.eq(table.out_valid),
             finished.w_data.eq(table.results),
@@ -184,7 +200,7 @@ class PostProcessor(wiring.Component):
 
         # Words out.
         connect_rectangle(
-            m, walker, valid=start, base=current.destination,
+            m, walker, valid=unwritten, base=current.destination,
             group_stride=current.destination_group_stride,
             row_stride=current.destination_row_stride,
             y=current.destination_y, x=current.destination_x, groups=current.groups,

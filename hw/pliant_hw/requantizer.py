@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.numerics import Rounding
-from pliant_hw.pipeline import clip, stages
+from pliant_hw.pipeline import clip, loaded, stages
 from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
 
 SHIFT_BITS = 6
@@ -28,11 +28,15 @@ def parameter_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 
 class RequantizerLane(wiring.Component):
-    """One lane of the requantizer; the same latency, stages moved by `enable`."""
+    """One lane of the requantizer; the same latency, stages moved by `enable`.
+
+    The controls are those of the stage that they are used in.
+    """
 
     parameters: Any
     enable: Signal
     value: Signal
+    double_rounding: Signal
     rounding: Signal
     zero_point: Signal
     clip_min: Signal
@@ -45,6 +49,7 @@ class RequantizerLane(wiring.Component):
             "enable": In(REQUANTIZER_LATENCY),
             "value": In(signed(32)),
             "parameters": In(parameter_layout(config)),
+            "double_rounding": In(Rounding),
             "rounding": In(Rounding),
             "zero_point": In(signed(8)),
             "clip_min": In(signed(8)),
@@ -74,7 +79,7 @@ class RequantizerLane(wiring.Component):
             m.d.sync += [product_2.eq(product), shift[2].eq(shift[1])]
 
         double = Signal()
-        m.d.comb += double.eq(self.rounding == Rounding.GEMMLOWP)
+        m.d.comb += double.eq(self.double_rounding == Rounding.GEMMLOWP)
         once = Signal(product_shape, reset_less=True)
         rest = Signal(SHIFT_BITS, reset_less=True)
         with m.If(self.enable[3]):
@@ -94,8 +99,7 @@ class RequantizerLane(wiring.Component):
 class Requantizer(wiring.Component):
     """Scales int32 values to int8, one word a cycle, latency REQUANTIZER_LATENCY (7).
 
-    Implements :func:`pliant.spec.numerics.requantize` with the bias added first. `rounding`,
-    `zero_point`, `clip_min` and `clip_max` hold still while a word is inside.
+    Implements :func:`pliant.spec.numerics.requantize` with the bias added first.
 
     Parameters
     ----------
@@ -105,7 +109,9 @@ class Requantizer(wiring.Component):
     -------
     valid : In, values : In   lanes x int32
     parameters : In   lanes x record, beside `values`
-    rounding, zero_point, clip_min, clip_max : In
+    rounding, zero_point, clip_min, clip_max : In   controls
+    load : In   the controls are for words from the next cycle on; they hold until `loaded`
+    loaded : Out   `load`, one cycle before the word after it comes out
     out_valid : Out, results : Out   lanes x int8
     """
 
@@ -117,6 +123,8 @@ class Requantizer(wiring.Component):
     zero_point: Signal
     clip_min: Signal
     clip_max: Signal
+    load: Signal
+    loaded: Signal
     out_valid: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
@@ -129,6 +137,8 @@ class Requantizer(wiring.Component):
             "zero_point": In(signed(8)),
             "clip_min": In(signed(8)),
             "clip_max": In(signed(8)),
+            "load": In(1),
+            "loaded": Out(1),
             "out_valid": Out(1),
             "results": Out(data.ArrayLayout(signed(8), config.lanes)),
         })
@@ -136,17 +146,24 @@ class Requantizer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         enable = stages(m, self.valid, REQUANTIZER_LATENCY)
-        m.d.comb += self.out_valid.eq(enable[-1])
+        load = stages(m, self.load, REQUANTIZER_LATENCY, "load")
+        m.d.comb += [self.out_valid.eq(enable[-1]), self.loaded.eq(load[-1])]
+        double_rounding = loaded(m, load[3], self.rounding, "double_rounding")
+        rounding = loaded(m, load[4], self.rounding, "rounding_loaded")
+        zero_point, clip_min, clip_max = (
+            loaded(m, load[6], value, f"{value.name}_loaded")
+            for value in (self.zero_point, self.clip_min, self.clip_max))
         for index in range(self._config.lanes):
             m.submodules[f"lane_{index}"] = lane = RequantizerLane(config=self._config)
             m.d.comb += [
                 lane.enable.eq(Cat(enable[:-1])),
                 lane.value.eq(self.values[index]),
                 lane.parameters.eq(self.parameters[index]),
-                lane.rounding.eq(self.rounding),
-                lane.zero_point.eq(self.zero_point),
-                lane.clip_min.eq(self.clip_min),
-                lane.clip_max.eq(self.clip_max),
+                lane.double_rounding.eq(double_rounding),
+                lane.rounding.eq(rounding),
+                lane.zero_point.eq(zero_point),
+                lane.clip_min.eq(clip_min),
+                lane.clip_max.eq(clip_max),
                 self.results[index].eq(lane.result),
             ]
         return m

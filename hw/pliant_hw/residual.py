@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
@@ -13,7 +13,7 @@ from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Post
 from pliant.spec.numerics import Rounding
 from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
-from pliant_hw.pipeline import clip, delayed, stages
+from pliant_hw.pipeline import clip, delayed, loaded, stages
 from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
 from pliant_hw.walker import Walker, connect_rectangle
 
@@ -29,19 +29,16 @@ class ResidualReader(wiring.Component):
 
     Members
     -------
-    start : In   pulse with a new `instruction`, which then holds still
-    instruction : In   decoded Post
+    instruction : In(stream)   decoded Post with `add_enable`
     feature : Out(FeatureReadPort)
-    available : Out   a word that nobody has claimed is there, `available_pair` : Out   two are
+    available : Out   words that nobody has claimed are there: bit 0, one; bit 1, two
     claim : In   a value that will use one is issued
     take : In   the oldest word is used now, `word` : Out
     """
 
     instruction: Any
     feature: Any
-    start: Signal
     available: Signal
-    available_pair: Signal
     claim: Signal
     take: Signal
     word: Signal
@@ -49,11 +46,9 @@ class ResidualReader(wiring.Component):
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
         super().__init__({
-            "start": In(1),
-            "instruction": In(instruction_layout(Post)),
+            "instruction": In(stream.Signature(instruction_layout(Post))),
             "feature": Out(FeatureReadPort(config)),
-            "available": Out(1),
-            "available_pair": Out(1),
+            "available": Out(2),
             "claim": In(1),
             "take": In(1),
             "word": Out(8 * config.lanes),
@@ -61,12 +56,13 @@ class ResidualReader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        instruction = self.instruction
+        instruction = self.instruction.payload
         m.submodules.walker = walker = Walker(config=self._config)
+        m.d.comb += self.instruction.ready.eq(walker.nest.ready)
         m.submodules.words = words = SyncFIFOBuffered(
             width=8 * self._config.lanes, depth=RESIDUAL_WORDS)
         connect_rectangle(
-            m, walker, valid=self.start & instruction.add_enable, base=instruction.residual,
+            m, walker, valid=self.instruction.valid, base=instruction.residual,
             group_stride=instruction.residual_group_stride,
             row_stride=instruction.residual_row_stride,
             y=instruction.residual_y, x=instruction.residual_x, groups=instruction.groups,
@@ -81,8 +77,7 @@ class ResidualReader(wiring.Component):
             self.feature.mask.eq(1 << position.bank),
             request.eq(self.feature.valid & self.feature.ready),
             walker.position.ready.eq(request),
-            self.available.eq(unclaimed != 0),
-            self.available_pair.eq(unclaimed > 1),
+            self.available.eq(Cat(unclaimed != 0, unclaimed > 1)),
             words.r_en.eq(self.take),
             self.word.eq(words.r_data),
         ]
@@ -102,13 +97,16 @@ class ResidualAdder(wiring.Component):
     """Adds a residual word to a requantized one, one word a cycle, latency ADDER_LATENCY (5).
 
     Implements :func:`pliant.spec.numerics.add`. With `enable` low a word passes unchanged, with the
-    same latency. The control inputs hold still while a word is inside.
+    same latency.
 
     Members
     -------
     valid : In, words, residuals : In   lanes x int8
     enable, multiplier, residual_multiplier, offset, shift, rounding, zero_point, clip_min,
-    clip_max : In
+    clip_max : In   controls
+    load : In   the controls are for words from the next cycle on; they hold until `loaded`
+    loaded : Out   `load`, one cycle before the word after it comes out
+    take : Out   the word in `residuals` is used
     out_valid : Out, results : Out   lanes x int8
     """
 
@@ -125,6 +123,9 @@ class ResidualAdder(wiring.Component):
     zero_point: Signal
     clip_min: Signal
     clip_max: Signal
+    load: Signal
+    loaded: Signal
+    take: Signal
     out_valid: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
@@ -143,15 +144,31 @@ class ResidualAdder(wiring.Component):
             "zero_point": In(signed(8)),
             "clip_min": In(signed(8)),
             "clip_max": In(signed(8)),
+            "load": In(1),
+            "loaded": Out(1),
+            "take": Out(1),
             "out_valid": Out(1),
             "results": Out(word),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        enable = stages(m, self.valid, ADDER_LATENCY)
-        m.d.comb += self.out_valid.eq(enable[-1])
-        adding = [stage & self.enable for stage in enable]
+        load = stages(m, self.load, ADDER_LATENCY, "load")
+
+        def control(value: Signal, stage: int) -> Signal:
+            return loaded(m, load[stage], value, f"{value.name}_{stage}")
+
+        take = Signal()
+        m.d.comb += [take.eq(self.valid & control(self.enable, 0)), self.take.eq(take)]
+        m.d.comb += [self.out_valid.eq(stages(m, self.valid, ADDER_LATENCY)[-1]),
+                     self.loaded.eq(load[-1])]
+        adding = stages(m, take, ADDER_LATENCY, "adding")
+        multiplier = control(self.multiplier, 0)
+        residual_multiplier = control(self.residual_multiplier, 0)
+        offset = control(self.offset, 1)
+        shift, rounding = control(self.shift, 2), control(self.rounding, 2)
+        zero_point, clip_min, clip_max = (
+            control(value, 4) for value in (self.zero_point, self.clip_min, self.clip_max))
         for index in range(self._config.lanes):
             m.submodules[f"shifter_{index}"] = shifter = RoundingShifter(width=21, shift_bits=5)
             products = [Signal(signed(17), name=f"product_{index}_{side}", reset_less=True)
@@ -160,16 +177,16 @@ class ResidualAdder(wiring.Component):
             summed = Signal(signed(8), name=f"sum_{index}", reset_less=True)
             with m.If(adding[0]):
                 m.d.sync += [
-                    products[0].eq(self.words[index] * self.multiplier),
-                    products[1].eq(self.residuals[index] * self.residual_multiplier),
+                    products[0].eq(self.words[index] * multiplier),
+                    products[1].eq(self.residuals[index] * residual_multiplier),
                 ]
             with m.If(adding[1]):
-                m.d.sync += total.eq(products[0] + products[1] + self.offset)
-            m.d.comb += [shifter.value.eq(total), shifter.shift.eq(self.shift),
-                         shifter.rounding.eq(self.rounding), shifter.enable.eq(Cat(adding[2:4]))]
+                m.d.sync += total.eq(products[0] + products[1] + offset)
+            m.d.comb += [shifter.value.eq(total), shifter.shift.eq(shift),
+                         shifter.rounding.eq(rounding), shifter.enable.eq(Cat(adding[2:4]))]
             with m.If(adding[4]):
-                clip(m, shifter.result + self.zero_point, self.clip_min, self.clip_max, summed)
+                clip(m, shifter.result + zero_point, clip_min, clip_max, summed)
             unchanged = delayed(m, self.words[index], ADDER_LATENCY, f"word_{index}",
                                 reset_less=True)
-            m.d.comb += self.results[index].eq(Mux(self.enable, summed, unchanged))
+            m.d.comb += self.results[index].eq(Mux(adding[-1], summed, unchanged))
         return m

@@ -16,28 +16,36 @@ from pliant_hw.layouts import BeatWritePort, FeatureReadPort, instruction_layout
 from pliant_hw.patches import PatchReader, PatchWalker
 from pliant_hw.pipeline import add_with_carry, delayed, stages
 from pliant_hw.reduction import PATCH_TAPS, REDUCER_LATENCY, LaneReducer
+from pliant_hw.walker import SIZE_BITS
 
 SOURCE_LATENCY = REDUCER_LATENCY + 2
 """From the issue of a value to the value: the patch's words, its reduction, the window's."""
 
 
 class ValueSource(wiring.Component):
-    """Produces the 32-bit values of a Post instruction, from accumulators or from windows.
+    """Produces the 32-bit values of Post instructions, from accumulators or from windows.
 
     One word a cycle from the accumulators; one patch of up to 2x2 taps a cycle from the feature
     buffer, so a 2x2 window takes one cycle, a 3x3 window four. Depthwise outputs side by side
-    share patches, see :func:`pliant.spec.memory.row_patches`.
+    share patches, see :func:`pliant.spec.memory.row_patches`. Between two instructions are 3
+    cycles in which nothing is issued, 10 more where accumulators follow windows or the reverse.
 
     Members
     -------
-    start : In   pulse with a new `instruction`, which then holds still until the last value
+    start : In   pulse with a new `instruction`, after `finished` came for the one before; it
+        then holds still until its first value has come out and `finished` comes
     instruction : In   decoded Post
-    permit : In   one more value may be issued, `permit_pair` : In   two more
+    finished : Out   pulse: all patches have been asked for, or all values issued
+    room, residuals : In   values that may be issued, residual words for them: bit 0, one; bit 1,
+        two; `parameters` : In   a lane group's first value may be issued
     issue : Out   a value is issued; it appears SOURCE_LATENCY cycles later
+    claim_residual, claim_parameters : Out   it takes one of these
     feature_<bank> : Out(FeatureReadPort)   for each bank
     taps : In(BeatWritePort)   depthwise weights from the load unit
     read_valid, read_bank, read_entry, read_group : Out, read_values : In   see Accumulators
-    valid : Out, values : Out   lanes x int32, group : Out   its lane group
+    valid : Out, values : Out   lanes x int32
+    load, load_parameters : Out   the value of the next cycle is the first of an instruction, of a
+        lane group
     wait_bank : Out
     """
 
@@ -46,15 +54,20 @@ class ValueSource(wiring.Component):
     read_values: Any
     values: Any
     start: Signal
-    permit: Signal
-    permit_pair: Signal
+    finished: Signal
+    room: Signal
+    residuals: Signal
+    parameters: Signal
     issue: Signal
+    claim_residual: Signal
+    claim_parameters: Signal
     read_valid: Signal
     read_bank: Signal
     read_entry: Signal
     read_group: Signal
     valid: Signal
-    group: Signal
+    load: Signal
+    load_parameters: Signal
     wait_bank: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
@@ -62,24 +75,28 @@ class ValueSource(wiring.Component):
         self._taps = BeatMemory(
             config=config, word_bytes=PATCH_TAPS * config.lanes, depth=config.tap_depth)
         self.tap_beat_bits = self._taps.beat_address_bits
-        group = range(max(2, config.groups_per_tile))
         values = data.ArrayLayout(signed(32), config.lanes)
         super().__init__({
             "start": In(1),
             "instruction": In(instruction_layout(Post)),
-            "permit": In(1),
-            "permit_pair": In(1),
+            "finished": Out(1),
+            "room": In(2),
+            "residuals": In(2),
+            "parameters": In(1),
             "issue": Out(1),
+            "claim_residual": Out(1),
+            "claim_parameters": Out(1),
             **{f"feature_{bank}": Out(FeatureReadPort(config)) for bank in range(FEATURE_BANKS)},
             "taps": In(BeatWritePort(config, self.tap_beat_bits)),
             "read_valid": Out(1),
             "read_bank": Out(1),
             "read_entry": Out(range(config.accumulator_depth)),
-            "read_group": Out(group),
+            "read_group": Out(range(max(2, config.groups_per_tile))),
             "read_values": In(values),
             "valid": Out(1),
             "values": Out(values),
-            "group": Out(group),
+            "load": Out(1),
+            "load_parameters": Out(1),
             "wait_bank": Out(1),
         })
 
@@ -103,27 +120,36 @@ class ValueSource(wiring.Component):
         active = Signal()
         group = Signal.like(self.read_group)
         entry = Signal.like(self.read_entry)
-        x, y = Signal(11), Signal(11)
-        last_x = Signal()
-        last_pixel = Signal()
+        columns_left, rows_left = Signal(SIZE_BITS), Signal(SIZE_BITS)
+        starts, starts_group = Signal(), Signal()
+        last_column, last_pixel, last = Signal(), Signal(), Signal()
+        windows = Signal(2)  # instructions with windows that are not issued
+        second = Signal()
         read = Signal()
-        with m.If(self.start):
-            m.d.sync += [active.eq(from_accumulators), group.eq(0), x.eq(0), y.eq(0),
-                         entry.eq(instruction.accumulator_base)]
         m.d.comb += [
-            last_x.eq(x == instruction.out_width - 1),
-            last_pixel.eq(last_x & (y == instruction.out_height - 1)),
-            read.eq(active & self.permit),
+            last_column.eq(columns_left == 1),
+            last_pixel.eq(last_column & (rows_left == 1)),
+            last.eq(last_pixel & (group == instruction.groups - 1)),
+            read.eq(active & (windows == 0) & ~second & self.room[0]
+                    & (self.residuals[0] | ~instruction.add_enable)
+                    & (self.parameters | ~starts_group)),
+            self.finished.eq((read & last) | walker.finished),
         ]
         with m.If(read):
-            m.d.sync += [entry.eq(entry + 1), x.eq(x + 1)]
-            with m.If(last_x):
-                m.d.sync += [x.eq(0), y.eq(y + 1)]
+            m.d.sync += [entry.eq(entry + 1), columns_left.eq(columns_left - 1), starts.eq(0),
+                         starts_group.eq(last_pixel)]
+            with m.If(last_column):
+                m.d.sync += [columns_left.eq(instruction.out_width), rows_left.eq(rows_left - 1)]
             with m.If(last_pixel):
-                m.d.sync += [y.eq(0), group.eq(group + 1),
+                m.d.sync += [rows_left.eq(instruction.out_height), group.eq(group + 1),
                              entry.eq(instruction.accumulator_base)]
-                with m.If(group == instruction.groups - 1):
-                    m.d.sync += active.eq(0)
+            with m.If(last):
+                m.d.sync += active.eq(0)
+        with m.If(self.start):
+            m.d.sync += [active.eq(from_accumulators), group.eq(0), starts.eq(1),
+                         starts_group.eq(1), columns_left.eq(instruction.out_width),
+                         rows_left.eq(instruction.out_height),
+                         entry.eq(instruction.accumulator_base)]
         wait = SOURCE_LATENCY - ACCUMULATOR_READ_LATENCY - 1
         accumulator_bank = Signal()
         m.d.comb += [
@@ -134,48 +160,71 @@ class ValueSource(wiring.Component):
             self.read_group.eq(delayed(m, group, wait, "read_group")),
         ]
 
-        # Windows: patches from the feature buffer beside their taps.
+        # Windows: patches from the feature buffer beside their taps. An instruction's patches may
+        # be asked for while the one before still has some to come.
         patch = reader.patch.payload.patch
-        step, second = Signal(), Signal()
+        step, leave = Signal(), Signal()
+        add_enable = Signal()
+        adding = Signal()
+        start_windows = Signal()
+        finish_windows = Signal()
         m.d.comb += [
-            walker.start.eq(self.start & ~from_accumulators),
+            start_windows.eq(self.start & ~from_accumulators),
+            walker.start.eq(start_windows),
             walker.instruction.eq(instruction),
-            reader.patch.ready.eq(
-                ~patch.last | (~second & Mux(patch.pair, self.permit_pair, self.permit))),
+            adding.eq(Mux(patch.starts, instruction.add_enable, add_enable)),
+            reader.patch.ready.eq(~patch.last | (
+                ~second & (self.parameters | ~patch.starts_group)
+                & Mux(patch.pair, self.room[1] & (self.residuals[1] | ~adding),
+                      self.room[0] & (self.residuals[0] | ~adding)))),
             step.eq(reader.patch.valid & reader.patch.ready),
-            self.issue.eq(read | (step & patch.last) | second),
+            leave.eq(step & patch.last),
+            finish_windows.eq(step & patch.final),
             self.wait_bank.eq(reader.wait_bank),
             taps.read_enable.eq(step & patch.own),
             taps.address.eq(patch.tap),
         ]
-        m.d.sync += second.eq(step & patch.last & patch.pair)
+        m.d.sync += [second.eq(leave & patch.pair),
+                     windows.eq(windows + start_windows - finish_windows)]
         enable = stages(m, step, SOURCE_LATENCY)
         held: Any = Signal(patch.shape(), reset_less=True)
         words: Any = Signal(data.ArrayLayout(unsigned(8 * config.lanes), PATCH_TAPS),
                             reset_less=True)
+        pad_value = Signal(signed(8))
+        depthwise, maximum, stride_two = Signal(), Signal(), Signal()
         with m.If(step):
             m.d.sync += [held.eq(patch), words.eq(reader.patch.payload.words)]
-        marks_layout = data.StructLayout({
-            "first": 1, "last": 1, "pair": 1, "group": unsigned(len(self.group))})
-        marks: Any = Signal(marks_layout)
-        m.d.comb += [marks.first.eq(held.first), marks.last.eq(held.last),
-                     marks.pair.eq(held.pair), marks.group.eq(held.group)]
-        whole = data.View(marks_layout, delayed(m, marks.as_value(), REDUCER_LATENCY, "marks"))
-        whole_second = data.View(marks_layout, delayed(m, whole.as_value(), 1, "marks_second"))
-        maximum = Signal()
-        m.d.comb += maximum.eq(instruction.source == Source.MAXIMUM)
+        with m.If(step & patch.starts):
+            m.d.sync += [
+                add_enable.eq(instruction.add_enable),
+                pad_value.eq(instruction.pad_value),
+                depthwise.eq(instruction.source == Source.DEPTHWISE),
+                maximum.eq(instruction.source == Source.MAXIMUM),
+                stride_two.eq(instruction.stride_x[1]),
+            ]
+        held_first = Signal()
+        m.d.comb += held_first.eq(held.first)
+        first = delayed(m, held_first, REDUCER_LATENCY, "first")
+        first_second = delayed(m, first, 1, "first_second")
+        reduces_maximum = delayed(m, maximum, REDUCER_LATENCY - 1, "maximum")
+        finds_maximum = delayed(m, reduces_maximum, 1, "finds_maximum")
 
         # Values. The second of a pair comes one cycle after the first.
-        arriving = delayed(m, self.read_valid, ACCUMULATOR_READ_LATENCY, "arriving")
-        arriving_group = delayed(m, self.read_group, ACCUMULATOR_READ_LATENCY, "arriving_group")
-        finished, finished_second = Signal(), Signal()
-        m.d.sync += [
-            finished.eq(arriving | (enable[-2] & whole.last)),
-            finished_second.eq(enable[-1] & whole_second.last & whole_second.pair),
-            self.group.eq(Mux(arriving, arriving_group,
-                              Mux(enable[-2] & whole.last, whole.group, whole_second.group))),
+        starting, starting_group = Signal(), Signal()
+        m.d.comb += [
+            self.issue.eq(read | leave | second),
+            self.claim_residual.eq(Mux(read, instruction.add_enable,
+                                       Mux(second, add_enable, leave & adding))),
+            self.claim_parameters.eq(starting_group),
+            starting.eq((read & starts) | (leave & patch.starts)),
+            starting_group.eq((read & starts_group) | (leave & patch.starts_group)),
+            self.valid.eq(delayed(m, self.issue, SOURCE_LATENCY, "issued")),
+            self.load.eq(delayed(m, starting, SOURCE_LATENCY - 1, "starting")),
+            self.load_parameters.eq(
+                delayed(m, starting_group, SOURCE_LATENCY - 1, "starting_group")),
         ]
-        m.d.comb += self.valid.eq(finished | finished_second)
+        out_second = delayed(m, second, SOURCE_LATENCY, "second")
+        arriving = delayed(m, self.read_valid, ACCUMULATOR_READ_LATENCY, "arriving")
         for lane in range(config.lanes):
             m.submodules[f"lane_{lane}"] = reducer = LaneReducer()
             value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
@@ -184,14 +233,14 @@ class ValueSource(wiring.Component):
                 reducer.enable.eq(Cat(enable[1:-1])),
                 reducer.present.eq(held.present),
                 reducer.inside.eq(held.inside),
-                reducer.pad_value.eq(instruction.pad_value),
-                reducer.weights.depthwise.eq(instruction.source == Source.DEPTHWISE),
+                reducer.pad_value.eq(pad_value),
+                reducer.weights.depthwise.eq(depthwise),
                 reducer.weights.own.eq(held.own),
                 reducer.weights.previous.eq(held.previous),
                 reducer.weights.pair.eq(held.pair),
-                reducer.weights.stride_two.eq(instruction.stride_x[1]),
-                reducer.maximum.eq(maximum),
-                self.values[lane].eq(Mux(finished_second, second_value, value)),
+                reducer.weights.stride_two.eq(stride_two),
+                reducer.maximum.eq(reduces_maximum),
+                self.values[lane].eq(Mux(out_second, second_value, value)),
             ]
             for tap in range(PATCH_TAPS):
                 m.d.comb += [
@@ -201,11 +250,11 @@ class ValueSource(wiring.Component):
             with m.If(arriving):
                 m.d.sync += value.eq(self.read_values[lane])
             with m.Elif(enable[-2]):
-                with m.If(~maximum):
-                    m.d.sync += value.eq(Mux(whole.first, 0, value) + reducer.first)
-                with m.Elif(whole.first | (reducer.first > value[:8].as_signed())):
+                with m.If(~finds_maximum):
+                    m.d.sync += value.eq(Mux(first, 0, value) + reducer.first)
+                with m.Elif(first | (reducer.first > value[:8].as_signed())):
                     m.d.sync += value.eq(reducer.first)
             with m.If(enable[-1]):
                 m.d.sync += second_value.eq(add_with_carry(
-                    Mux(whole_second.first, 0, second_value), reducer.second, reducer.carry))
+                    Mux(first_second, 0, second_value), reducer.second, reducer.carry))
         return m

@@ -82,8 +82,7 @@ def touched(
         words = i.groups * i.kernel_height * i.kernel_width * config.rows
         reads = _words(i.source, i.group_stride, i.row_stride, i.groups, _window(i))
         reads |= {(Target.WEIGHT, i.weights + k) for k in range(words)}
-        entries: set[Cell] = {("accumulator", i.accumulator_bank)}
-        return reads | entries, entries
+        return reads, {("accumulator", i.accumulator_bank)}
     assert isinstance(i, Post)
     reads = {(Target.PARAMETER, i.parameters + k) for k in range(config.cols)}
     if i.source == Source.ACCUMULATOR:
@@ -129,13 +128,16 @@ def _window(i: Matrix | Post) -> Iterator[tuple[int, int]]:
 def unordered(
     instructions: list[Instruction], config: AcceleratorConfig
 ) -> list[tuple[int, int]]:
-    """Return the pairs of different units that touch one cell, one of them writing, in any order.
+    """Return the pairs that touch one cell, one of them writing, in any order.
 
-    An instruction comes after the one before it in its unit and after those whose tokens it takes;
-    the n-th token that a unit waits for from another is the n-th that the other sent it.
+    An instruction starts after the one before it in its unit has started and those whose tokens it
+    takes are complete; a unit completes its instructions in order and makes its writes in order,
+    after all its earlier reads. The n-th token that a unit waits for from another is the n-th that
+    the other sent it.
     """
     sent: dict[tuple[Unit, Unit], deque[int]] = defaultdict(deque)
-    before = [0] * len(instructions)  # bit sets of instructions known to be complete
+    before = [0] * len(instructions)  # bit sets of instructions known to be complete at the start
+    after = [0] * len(instructions)  # and at the end
     latest: dict[Unit, int] = {}
     last_write: dict[Cell, int] = {}
     readers: dict[Cell, list[int]] = defaultdict(list)
@@ -144,16 +146,19 @@ def unordered(
         unit = instruction.unit
         assert unit is not None
         if unit in latest:
-            before[index] |= before[latest[unit]] | 1 << latest[unit]
+            before[index] |= before[latest[unit]]
+            after[index] |= after[latest[unit]]
         for other in _units(instruction.wait):
-            sender = sent[other, unit].popleft()
-            before[index] |= before[sender] | 1 << sender
+            before[index] |= after[sent[other, unit].popleft()]
+        after[index] |= before[index] | 1 << index
         latest[unit] = index
         for other in _units(instruction.signal):
             sent[unit, other].append(index)
         reads, writes = touched(instruction, config)
-        needs = {last_write[cell] for cell in reads | writes if cell in last_write}
-        needs |= {reader for cell in writes for reader in readers[cell]}
+        needs = {last_write[cell] for cell in reads if cell in last_write}
+        overwritten = {last_write[cell] for cell in writes if cell in last_write}
+        overwritten |= {reader for cell in writes for reader in readers[cell]}
+        needs |= {other for other in overwritten if instructions[other].unit != unit}
         pairs |= {(need, index) for need in needs if not before[index] >> need & 1}
         for cell in reads:
             readers[cell].append(index)
@@ -248,3 +253,17 @@ def test_units_that_touch_nothing_in_common_get_no_tokens() -> None:
     assert [(i.wait, i.signal) for i in place_tokens([load, matrix], config)] == [(0, 0)] * 2
     load, matrix = place_tokens([load, Matrix(source=0)], config)
     assert (load.signal, matrix.wait) == (1 << Unit.MATRIX, 1 << Unit.LOAD)
+
+
+def test_a_unit_waits_for_itself_where_it_reads_what_it_wrote() -> None:
+    def post(source: int, destination: int, **fields: int) -> Post:
+        return Post(source=Source.SUM, window=source, destination=destination, **fields)
+
+    program = [post(0, 8), post(0, 16), post(8, 24), post(8, 8), post(24, 8),
+               post(0, 32, add_enable=1, residual=24)]
+    placed = place_tokens(program, preset("tiny"))
+    own = 1 << Unit.POST
+    assert [step.wait for step in placed] == [0, 0, own, 0, own, 0]
+    assert [step.signal for step in placed] == [own, 0, own, 0, 0, 0]
+    assert not unordered(placed, preset("tiny"))
+    assert unordered(program, preset("tiny")) == [(0, 2), (0, 3), (2, 4), (2, 5)]

@@ -72,7 +72,7 @@ class System:
         self.weights: dict[Post, NDArray[np.int8]] = {}
         self.module = m = Module()
         self.buffer: Any = FeatureBuffer(
-            config=config, readers=["rival", *WINDOWS, "residual"], writers=["rival", "output"])
+            config=config, readers=["rival", "residual", *WINDOWS], writers=["rival", "output"])
         m.submodules.buffer = self.buffer
         m.submodules.accumulators = self.accumulators = Accumulators(config=config)
         m.submodules.unit = self.unit = unit = PostProcessor(config=config)
@@ -106,23 +106,40 @@ class System:
         read, write = self.random.integers(16, size=2) * self.random.integers(2, size=2)
         return int(read), int(write)
 
-    def run(self, instructions: Sequence[Post], rivals: Rivals = no_rivals) -> list[int]:
-        """Execute, check the feature buffer, return the busy cycles of each instruction."""
+    def run(
+        self, instructions: Sequence[Post], rivals: Rivals = no_rivals, *,
+        new_table_at: int | None = None,
+    ) -> list[int]:
+        """Execute, check the feature buffer, return the busy cycles from completion to completion.
+
+        Before instruction `new_table_at` is offered and when all but the one before are completed,
+        another table is loaded.
+        """
         busy_cycles = [0]
         running = False
+        tables = [self.table] * len(instructions)
+        if new_table_at is not None:
+            changed = self.random.permutation(self.table)
+            tables[new_table_at:] = [changed] * (len(instructions) - new_table_at)
 
         async def main(ctx: Any) -> None:
             nonlocal running
             await self._fill(ctx)
             running = True
-            for instruction in instructions:
+            for index, instruction in enumerate(instructions):
+                if index == new_table_at:
+                    ctx.set(self.unit.instruction.valid, 0)
+                    while len(busy_cycles) < index:
+                        await ctx.tick()
+                    await self._load_table(ctx, tables[index])
                 ctx.set(self.unit.instruction.payload, payload(instruction))
                 ctx.set(self.unit.instruction.valid, 1)
                 await ctx.tick().until(self.unit.instruction.ready)
             ctx.set(self.unit.instruction.valid, 0)
-            await ctx.tick().until(self.unit.done)
+            while len(busy_cycles) <= len(instructions):
+                await ctx.tick()
             running = False
-            await self._compare(ctx, instructions)
+            await self._compare(ctx, instructions, tables)
 
         async def watch(ctx: Any) -> None:
             async for _, _, done, busy in ctx.tick().sample(self.unit.done, self.unit.busy):
@@ -186,9 +203,21 @@ class System:
         ctx.set(write.valid, 0)
         ctx.set(sums.add_valid, 0)
 
-    async def _compare(self, ctx: Any, instructions: Sequence[Post]) -> None:
-        for instruction in instructions:
-            run_post(self.config, instruction, self.features, self.sums, self.records, self.table,
+    async def _load_table(self, ctx: Any, table: NDArray[np.int8]) -> None:
+        port = self.unit.table
+        ctx.set(port.valid, 1)
+        for address, beat in enumerate(
+                as_integers(table.reshape(-1, self.config.axi_data_bytes))):
+            ctx.set(port.address, address)
+            ctx.set(port.data, beat)
+            await ctx.tick()
+        ctx.set(port.valid, 0)
+
+    async def _compare(
+        self, ctx: Any, instructions: Sequence[Post], tables: Sequence[NDArray[np.int8]]
+    ) -> None:
+        for instruction, table in zip(instructions, tables, strict=True):
+            run_post(self.config, instruction, self.features, self.sums, self.records, table,
                      self.weights.get(instruction))
         read = self.buffer.read_rival
         await ctx.tick().repeat(2)  # the rivals have stopped
@@ -274,8 +303,11 @@ def test_pairs_of_depthwise_outputs_equal_numpy(kernel: tuple[int, int], stride:
     system.run(instructions, system.random_rivals)
 
 
+MORE_WORDS = 32
+
+
 def marginal_cycles(features: dict[str, int], rivals: Rivals = no_rivals) -> tuple[int, int]:
-    """Return the cycles that 48 more words of output take, and those of all before them."""
+    """Return the cycles that MORE_WORDS of output take, and those of twice as many alone."""
     system = System(TINY, 0)
 
     def instruction(height: int) -> Post:
@@ -285,8 +317,8 @@ def marginal_cycles(features: dict[str, int], rivals: Rivals = no_rivals) -> tup
             "width": 8, "window_row_stride": 4, **features})
         return system.depthwise(post) if post.source == Source.DEPTHWISE else post
 
-    short, long = system.run([instruction(2), instruction(8)], rivals)
-    return long - short, short
+    first, short, long = system.run([instruction(8), instruction(4), instruction(8)], rivals)
+    return long - short, first
 
 
 KERNEL_2X2 = {"kernel_height": 2, "kernel_width": 2, "stride_y": 2, "stride_x": 2}
@@ -298,8 +330,8 @@ WINDOW_SOURCES = [Source.MAXIMUM, Source.SUM, Source.DEPTHWISE]
     {}, {"add_enable": 1}, *({"source": source} for source in WINDOW_SOURCES)])
 def test_one_word_enters_each_cycle(features: dict[str, int]) -> None:
     cycles, before = marginal_cycles(features)
-    assert cycles == 48
-    assert before < 16 + 50
+    assert cycles == MORE_WORDS
+    assert before < 2 * MORE_WORDS + 40
 
 
 def patches_per_row(features: dict[str, int], outputs: int) -> int:
@@ -332,18 +364,23 @@ def test_one_patch_enters_each_cycle(
     each = pairs if source == Source.DEPTHWISE else patches
     assert patches_per_row(features, 4) == 4 * each
     cycles, before = marginal_cycles(features)
-    assert cycles == 48 * each
-    assert before < 16 * each + 50
+    assert cycles == MORE_WORDS * each
+    assert before < 2 * MORE_WORDS * each + 40
+
+
+def test_a_residual_takes_its_share_of_the_banks() -> None:
+    cycles, _ = marginal_cycles({"source": Source.SUM, **KERNEL_2X2, "add_enable": 1})
+    assert abs(cycles - MORE_WORDS * 5 // 4) <= FEATURE_BANKS
 
 
 @pytest.mark.parametrize(("source", "expected", "features"), [
     # A patch takes a word of each bank, and each bank is free in three of four cycles.
-    *((source, 48 * 4 // 3, KERNEL_2X2) for source in WINDOW_SOURCES),
+    *((source, MORE_WORDS * 4 // 3, KERNEL_2X2) for source in WINDOW_SOURCES),
     # Four patches take 9 words: of two neighbouring windows, at most 6 of a bank in 8 cycles.
-    (Source.MAXIMUM, 48 * 4, KERNEL_3X3),
-    (Source.SUM, 48 * 4, KERNEL_3X3),
-    # The four patches of a pair take 4 words of two banks, 2 of the others.
-    (Source.DEPTHWISE, 48 // 2 * 4 * 4 // 3, KERNEL_3X3),
+    (Source.MAXIMUM, MORE_WORDS * 4, KERNEL_3X3),
+    (Source.SUM, MORE_WORDS * 4, KERNEL_3X3),
+    # Those of a pair take 12 words: of two rows of two pairs, 12 of each bank in 16 cycles.
+    (Source.DEPTHWISE, MORE_WORDS * 2, KERNEL_3X3),
 ])
 def test_patches_use_every_cycle_in_which_their_banks_are_free(
     source: Source, expected: int, features: dict[str, int]
@@ -356,3 +393,55 @@ def test_a_changed_table_is_copied_once() -> None:
     system = System(TINY, 0)
     cycles = system.run([Post(table_enable=1, destination=64)] * 2)
     assert cycles[0] > 256 > cycles[1]
+
+
+def test_a_new_table_waits_for_the_words_that_still_use_the_old_one() -> None:
+    system = System(TINY, 0)
+    instructions = [Post(table_enable=enable, destination=destination, groups=2, out_height=3,
+                         out_width=4, destination_row_stride=2, destination_group_stride=4)
+                    for destination, enable in ((64, 1), (72, 1), (80, 0), (88, 1), (96, 1))]
+    cycles = system.run(instructions, new_table_at=3)
+    assert [count > 256 for count in cycles] == [True, False, False, True, False]
+
+
+MORE = {"out_height": 8, "out_width": 4, "destination": 64, "destination_row_stride": 2,
+        "destination_group_stride": 16, "residual_row_stride": 2, "groups": 2, "height": 16,
+        "width": 8, "window_row_stride": 4}
+"""64 words, more than the pipeline holds."""
+
+
+@pytest.mark.parametrize(("lost", "features"), [
+    (2, {}),
+    (3, {"source": Source.MAXIMUM, **KERNEL_2X2}),
+    (3, {"source": Source.DEPTHWISE, **KERNEL_3X3}),
+    (7, {"add_enable": 1}),  # the first residual word is fetched
+])
+def test_an_instruction_follows_the_one_before_without_a_drain(
+    lost: int, features: dict[str, int]
+) -> None:
+    system = System(TINY, 0)
+    instructions = [Post(**{**MORE, **features, "parameters": records}) for records in (8, 0, 24)]
+    if instructions[0].source == Source.DEPTHWISE:
+        instructions = [system.depthwise(instruction) for instruction in instructions]
+    first, second, third = system.run(instructions)
+    words = 2 * 8 * patches_per_row(features, 4) if "source" in features else 2 * 8 * 4
+    assert second == third == words + lost
+    assert first < words + 40
+
+
+def test_other_sources_follow_once_the_patches_are_read() -> None:
+    system = System(TINY, 0)
+    instructions = [Post(**{**MORE, "source": source, "parameters": 8 * (index % 4)})
+                    for index, source in enumerate([Source.ACCUMULATOR, Source.SUM] * 3)]
+    _, *cycles = system.run(instructions)
+    assert max(cycles) <= 64 + 10
+
+
+@pytest.mark.parametrize("words", [1, 2, 5, 20])
+def test_short_instructions_wait_for_no_more_than_the_pipeline(words: int) -> None:
+    system = System(TINY, 0)
+    instructions = [Post(**{**MORE, "groups": 1, "out_height": 1, "out_width": words,
+                            "destination_row_stride": 10, "destination": 64 + 10 * (index % 2)})
+                    for index in range(6)]
+    _, *cycles = system.run(instructions)
+    assert max(cycles) <= max(words, 18) + 10

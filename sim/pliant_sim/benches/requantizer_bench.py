@@ -65,7 +65,7 @@ def near_ties(
 async def words_equal_requantize(dut: Any, bits: int, rounding: Rounding) -> None:
     """Ties and their neighbours, saturation, ends of the ranges, shifts up to MAX_SHIFT."""
     unit, random = Unit(dut, f"requantizer{bits}"), generator()
-    await unit.start(valid=0)
+    await unit.start(valid=0, load=1)
     await _warm_up(unit, random, "values", "parameters")
     layout = parameter_layout(dataclasses.replace(CONFIG, multiplier_bits=bits))
     for _ in range(BURSTS // len(Rounding)):
@@ -93,7 +93,7 @@ async def words_equal_requantize(dut: Any, bits: int, rounding: Rounding) -> Non
 async def words_equal_add(dut: Any, rounding: Rounding) -> None:
     """Random, extreme and tied sums; words pass unchanged while `enable` is low."""
     unit, random = Unit(dut, "adder"), generator()
-    await unit.start(valid=0, enable=1, shift=1)
+    await unit.start(valid=0, enable=1, shift=1, load=1)
     await _warm_up(unit, random, "words", "residuals")
     for burst in range(BURSTS):
         words, residuals = random.integers(-128, 128, (2, WORDS, LANES))
@@ -147,6 +147,7 @@ async def _stream(
     """Feed words with gaps; compare each result, `latency` cycles after its word."""
     history: list[int | None] = [None] * latency  # index of the word that entered, by cycle
     fed = compared = 0
+    await unit.tick()  # the controls are loaded
     while compared < len(expected):
         due = history[-latency]
         assert unit.read("out_valid") == (due is not None)

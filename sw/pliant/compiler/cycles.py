@@ -8,8 +8,8 @@ from pliant.spec.memory import row_patches
 
 MATRIX_OVERHEAD = 8
 """Cycles of a Matrix instruction besides its words."""
-POST_OVERHEAD = 20
-"""Cycles of a Post instruction besides its words and the fetch of its parameters."""
+POST_OVERHEAD = 4
+"""Cycles between the words of two Post instructions."""
 TRANSFER_OVERHEAD = 16
 """Cycles that a Load or Store adds to its beats: addresses go ahead of data."""
 
@@ -20,19 +20,14 @@ def matrix_cycles(matrix: Matrix, config: AcceleratorConfig) -> int:
     return passes * max(matrix.out_height * matrix.out_width, config.rows) + MATRIX_OVERHEAD
 
 
-def post_start_cycles(config: AcceleratorConfig) -> int:
-    """Return the cycles of a Post instruction besides its words."""
-    return config.cols * config.parameter_bytes // config.lanes + POST_OVERHEAD
-
-
-def post_cycles(post: Post, config: AcceleratorConfig) -> int:
+def post_cycles(post: Post) -> int:
     """Return the cycles of a Post instruction."""
     row = post.out_width
     if post.source != Source.ACCUMULATOR:
         row = row_patches(
             (post.kernel_height, post.kernel_width), post.stride_x,
             (post.dilation_y, post.dilation_x), row, depthwise=post.source == Source.DEPTHWISE)
-    return post.groups * post.out_height * row + post_start_cycles(config)
+    return post.groups * post.out_height * row + POST_OVERHEAD
 
 
 def transfer_cycles(transfer: Load | Store, config: AcceleratorConfig) -> float:

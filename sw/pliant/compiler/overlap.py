@@ -113,7 +113,7 @@ class _Machine:
             self.matrix = self._sums[step.sums] = end
         else:
             assert step.post is not None
-            end = start + post_cycles(step.post, self.config)
+            end = start + post_cycles(step.post)
             self.post = end
             if step.sums is not None:
                 self._banks.append(end)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from pliant.compiler.cycles import (
     MATRIX_OVERHEAD,
+    POST_OVERHEAD,
     TRANSFER_OVERHEAD,
     bandwidth,
-    post_start_cycles,
 )
 from pliant.compiler.errors import CompileError
 from pliant.compiler.geometry import Geometry, halvings
@@ -363,8 +363,7 @@ def _estimate(
 
     row_cycles = sum(geometry.row_cycles(part.outputs)
                      for part in columns.split(tiling.tile_width))
-    fetch = post_start_cycles(config)
-    post = geometry.output_groups * rows.outputs * row_cycles + steps * fetch
+    post = geometry.output_groups * rows.outputs * row_cycles + steps * POST_OVERHEAD
     matrix = 0.0
     if geometry.matrix:
         passes = geometry.taps * geometry.input_groups
@@ -380,7 +379,7 @@ def _estimate(
             matrix += residual * outputs
         else:
             beats = pixels * tiling.channel_groups // config.words_per_beat
-            post += steps * max(0, beats - fetch)
+            post += steps * max(0, beats - POST_OVERHEAD)
     compute = matrix / steps + post / steps
     cycles = max(memory + compute, matrix + first_load + post / steps + last_store,
                  post + first_load + matrix / steps + last_store)

@@ -2,8 +2,9 @@
 
 Units run ahead of one another but execute their own instructions in order. An instruction needs a
 token from another unit when an earlier instruction there wrote what it reads or writes, or read
-what it writes; only the latest such instruction matters. Instructions say themselves, by their
-fields, what they touch.
+what it writes; only the latest such instruction matters. It needs one from its own unit when an
+earlier instruction there wrote what it reads, for a unit may read for an instruction before it has
+completed the one before. Instructions say themselves, by their fields, what they touch.
 """
 
 from __future__ import annotations
@@ -165,11 +166,11 @@ class _History:
         self.writers: set[Unit] = set()
 
     def hazards(self, access: Access, own: Unit) -> Iterator[tuple[Unit, int]]:
-        """Yield (other unit, its latest instruction that `access` must follow)."""
+        """Yield (unit, its latest instruction that `access` must follow)."""
         for units, table in ((self.writers, self.written), (self.readers, self.read)):
             if table is self.read and not access.write:
                 continue
-            for unit in units - {own}:
+            for unit in units - {own} if access.write else units:
                 latest = int(_cells(table[unit], access).max())
                 if latest != NONE:
                     yield unit, latest
@@ -189,7 +190,7 @@ def _cells(table: NDArray[np.int32], access: Access) -> NDArray[np.int32]:
 def hazards(
     instructions: Sequence[Instruction], config: AcceleratorConfig
 ) -> list[dict[Unit, int]]:
-    """Return for each instruction the latest of every other unit that it must follow."""
+    """Return for each instruction the latest of every unit that it must wait for."""
     touched = [accesses(instruction, config) for instruction in instructions]
     sizes: dict[object, int] = {"accumulator": ACCUMULATOR_BANKS}
     for access in (access for several in touched for access in several):
