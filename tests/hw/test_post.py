@@ -72,7 +72,7 @@ class System:
         self.weights: dict[Post, NDArray[np.int8]] = {}
         self.module = m = Module()
         self.buffer: Any = FeatureBuffer(
-            config=config, readers=["rival", *WINDOWS, "residual"], writers=["rival", "output"])
+            config=config, readers=["rival", "residual", *WINDOWS], writers=["rival", "output"])
         m.submodules.buffer = self.buffer
         m.submodules.accumulators = self.accumulators = Accumulators(config=config)
         m.submodules.unit = self.unit = unit = PostProcessor(config=config)
@@ -366,6 +366,11 @@ def test_one_patch_enters_each_cycle(
     cycles, before = marginal_cycles(features)
     assert cycles == MORE_WORDS * each
     assert before < 2 * MORE_WORDS * each + 40
+
+
+def test_a_residual_takes_its_share_of_the_banks() -> None:
+    cycles, _ = marginal_cycles({"source": Source.SUM, **KERNEL_2X2, "add_enable": 1})
+    assert abs(cycles - MORE_WORDS * 5 // 4) <= FEATURE_BANKS
 
 
 @pytest.mark.parametrize(("source", "expected", "features"), [
