@@ -105,10 +105,11 @@ class Engine(wiring.Component):
         store = StoreUnit(config=config)
         arbiter = ReadArbiter(config=config)
         windows = [f"window_{bank}" for bank in range(FEATURE_BANKS)]
-        # Windows come last: they ask bank by bank and in advance, the others for one word or beat.
+        # A residual word that waits holds up its pixel; windows ask bank by bank and in advance.
+        # The store takes what is left: before the windows, it slows them by a fifth.
         features: Any = FeatureBuffer(  # members by client
             config=config,
-            readers=("sampler", "residual", "store", *windows),
+            readers=("sampler", "residual", *windows, "store"),
             writers=("post", "load"),
         )
         weights = BeatMemory(config=config, word_bytes=config.cols, depth=config.weight_depth)

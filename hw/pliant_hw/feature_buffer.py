@@ -17,9 +17,9 @@ from pliant_hw.layouts import FeatureReadPort, FeatureWritePort, feature_address
 class FeatureBuffer(wiring.Component):
     """Four banks with one read and one write port each, shared by several clients.
 
-    A client asks for any set of banks in one cycle and is served when no client before it in the
-    list asks for one of them. Latency of a read: FEATURE_READ_LATENCY (2). A write is visible to
-    reads accepted in the next cycle or later.
+    A client asks for any set of banks in one cycle and is granted those that no client before it in
+    the list asks for; its request is accepted when it gets them all. Latency of a read:
+    FEATURE_READ_LATENCY (2). A write is visible to reads accepted in the next cycle or later.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class FeatureBuffer(wiring.Component):
             value = Signal(word, name=f"write_data_{bank}", reset_less=True)
             m.d.sync += enable.eq(0)
             for writer in reversed(writers):
-                with m.If(writer.valid & writer.ready & writer.mask[bank]):
+                with m.If(writer.valid & writer.granted[bank]):
                     m.d.sync += [enable.eq(1), address.eq(writer.address[bank]),
                                  value.eq(writer.data[bank])]
             m.d.comb += [write_port.addr.eq(address), write_port.en.eq(enable),
@@ -87,5 +87,6 @@ class FeatureBuffer(wiring.Component):
     def _arbitrate(m: Module, ports: Sequence[Any]) -> None:
         claimed: Value = Const(0, FEATURE_BANKS)
         for port in ports:
-            m.d.comb += port.ready.eq(~(port.mask & claimed).any())
+            m.d.comb += [port.granted.eq(port.mask & ~claimed),
+                         port.ready.eq(~(port.mask & claimed).any())]
             claimed = claimed | Mux(port.valid, port.mask, 0)

@@ -36,7 +36,9 @@ class FeatureReadPort(wiring.Signature):
 
     A request is accepted when `valid` and `ready` are high; `ready` may depend on `mask`. `data`
     holds the words FEATURE_READ_LATENCY cycles later, for that one cycle; there is no
-    backpressure on it. Banks outside `mask` return undefined words.
+    backpressure on it. Banks outside `mask` return undefined words. `granted` are the banks that
+    are read while `valid`, even where others are not and the request is not accepted: who keeps
+    their words need not ask for them again.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -46,12 +48,16 @@ class FeatureReadPort(wiring.Signature):
             "ready": In(1),
             "mask": Out(FEATURE_BANKS),
             "address": Out(data.ArrayLayout(address, FEATURE_BANKS)),
+            "granted": In(FEATURE_BANKS),
             "data": In(data.ArrayLayout(unsigned(8 * config.lanes), FEATURE_BANKS)),
         })
 
 
 class FeatureWritePort(wiring.Signature):
-    """Writes one word to each bank in `mask`, all in one cycle, when `valid` and `ready`."""
+    """Writes one word to each bank in `mask`, all in one cycle, when `valid` and `ready`.
+
+    `granted` are the banks that are written while `valid`, even where others are not.
+    """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         address = unsigned(feature_address_bits(config))
@@ -59,6 +65,7 @@ class FeatureWritePort(wiring.Signature):
             "valid": Out(1),
             "ready": In(1),
             "mask": Out(FEATURE_BANKS),
+            "granted": In(FEATURE_BANKS),
             "address": Out(data.ArrayLayout(address, FEATURE_BANKS)),
             "data": Out(data.ArrayLayout(unsigned(8 * config.lanes), FEATURE_BANKS)),
         })

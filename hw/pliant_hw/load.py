@@ -230,6 +230,7 @@ class LoadUnit(wiring.Component):
         target: Any = Signal(Target)
         address = Signal(max(address_bits.values()))
         mask = Signal(FEATURE_BANKS)
+        early = Signal(FEATURE_BANKS)  # banks of this beat that have been written
         word = Signal(8 * config.axi_data_bytes)
         last = Signal()
         bad = Signal()
@@ -257,7 +258,9 @@ class LoadUnit(wiring.Component):
 
         lanes = 8 * config.lanes
         m.d.comb += [self.feature.valid.eq(self._writing & (target == Target.FEATURE)),
-                     self.feature.mask.eq(mask)]
+                     self.feature.mask.eq(mask & ~early)]
+        with m.If(self.feature.valid):
+            m.d.sync += early.eq(Mux(self.feature.ready, 0, early | self.feature.granted))
         for bank in range(FEATURE_BANKS):
             column = bank % config.words_per_beat
             m.d.comb += [

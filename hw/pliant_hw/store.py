@@ -132,7 +132,11 @@ class StoreUnit(wiring.Component):
     def _gather(
         self, m: Module, walker: RegionWalker, beats: StreamQueue, writer: DmaWriter
     ) -> None:
-        """Read the region into `beats`; a read starts only when its beat has a place there."""
+        """Read the region into `beats`; a read starts only when its beat has a place there.
+
+        The two words of a beat may be read in different cycles: while another client takes one
+        bank after the other, both are never free at once.
+        """
         config = self._config
         place = walker.beats.payload
         address_bits = feature_address_bits(config)
@@ -142,26 +146,39 @@ class StoreUnit(wiring.Component):
         bad = Signal()
         bad_index = Signal(INDEX_BITS)
         accepted, taken = Signal(), Signal()
+        early = Signal(FEATURE_BANKS)  # banks of this beat that have been read
         m.d.comb += [
             self.feature.valid.eq(walker.beats.valid & room & ~outside & ~bad),
-            self.feature.mask.eq(bank_mask(config, place)),
+            self.feature.mask.eq(bank_mask(config, place) & ~early),
             *(self.feature.address[bank].eq(place.address) for bank in range(FEATURE_BANKS)),
             accepted.eq(self.feature.valid & self.feature.ready),
             walker.beats.ready.eq(accepted),
             taken.eq(beats.output.valid & beats.output.ready),
         ]
         m.d.sync += reserved.eq(reserved + accepted - taken)
+        with m.If(self.feature.valid):
+            m.d.sync += early.eq(Mux(self.feature.ready, 0, early | self.feature.granted))
         with m.If(walker.beats.valid & outside & ~bad):
             m.d.sync += [bad.eq(1), bad_index.eq(place.index)]
 
         # What belongs to the read whose words arrive FEATURE_READ_LATENCY cycles later.
-        arriving: Value = Cat(accepted, place.last, place.odd_column, place.odd_row)
+        arriving: Value = Cat(accepted, place.last, place.odd_column, place.odd_row,
+                              early[:2] | early[2:],
+                              Mux(self.feature.valid & ~self.feature.ready,
+                                  self.feature.granted[:2] | self.feature.granted[2:], 0))
         for stage in range(FEATURE_READ_LATENCY):
-            following = Signal(4, name=f"arriving_{stage}")
+            following = Signal(8, name=f"arriving_{stage}")
             m.d.sync += following.eq(arriving)
             arriving = following
-        arrived, last, odd_column, odd_row = arriving
-        words = [Mux(odd_row, self.feature.data[2 + x], self.feature.data[x]) for x in range(2)]
+        arrived, last, odd_column, odd_row = arriving[:4]
+        was_early, is_early = arriving[4:6], arriving[6:8]
+        words = []
+        for x in range(2):
+            word = Mux(odd_row, self.feature.data[2 + x], self.feature.data[x])
+            kept = Signal(8 * config.lanes, name=f"kept_{x}", reset_less=True)
+            with m.If(is_early[x]):
+                m.d.sync += kept.eq(word)
+            words.append(Mux(was_early[x], kept, word))
         word = Cat(*words) if config.words_per_beat == 2 else Mux(odd_column, words[1], words[0])
         m.d.comb += [
             beats.input.valid.eq(arrived),

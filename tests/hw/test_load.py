@@ -97,7 +97,7 @@ def expected_writes(config: AcceleratorConfig, load: Load, data: bytearray) -> M
 
 
 class Buffers:
-    """Collects what the unit writes; the feature port is ready at random."""
+    """Collects what the unit writes; each bank of the features is free at random."""
 
     def __init__(self, dut: LoadUnit, ready: float, seed: int) -> None:
         self.dut, self.ready = dut, ready
@@ -114,9 +114,12 @@ class Buffers:
                   for signal in (port.valid, port.address, port.data)]
         cycle = 0
         while True:
-            ctx.set(dut.feature.ready, self._random.random() < self.ready)
+            asked = ctx.get(dut.feature.mask)
+            free = sum((self._random.random() < self.ready) << bank for bank in range(4))
+            ctx.set(dut.feature.granted, asked & free)
+            ctx.set(dut.feature.ready, asked & ~free == 0)
             *head, valid, mask, address, data, done = await ctx.tick().sample(
-                *probes, dut.feature.valid & dut.feature.ready, dut.feature.mask,
+                *probes, dut.feature.valid, dut.feature.granted,
                 dut.feature.address, dut.feature.data, dut.done,
             )
             written = len(self.contents)

@@ -32,7 +32,7 @@ SEGMENTS = tuple(BASE + index * SEGMENT_BYTES for index in range(4))
 
 
 class FeatureBanks:
-    """Random words behind a read port with fixed latency that is ready at random."""
+    """Random words behind a read port with fixed latency; each bank is free at random."""
 
     def __init__(self, config: AcceleratorConfig, ready: float, seed: int) -> None:
         self._random = random.Random(seed)
@@ -46,14 +46,15 @@ class FeatureBanks:
     async def serve(self, ctx: Any, port: Any) -> None:
         arriving: list[list[int]] = [self._garbage() for _ in range(FEATURE_READ_LATENCY)]
         while True:
-            ctx.set(port.ready, self._random.random() < self.ready)
-            *_, accepted, mask, address = await ctx.tick().sample(
-                port.valid & port.ready, port.mask, port.address
-            )
+            mask = ctx.get(port.mask)
+            free = sum((self._random.random() < self.ready) << bank for bank in range(4))
+            ctx.set(port.granted, mask & free)
+            ctx.set(port.ready, mask & ~free == 0)
+            *_, valid, address = await ctx.tick().sample(port.valid, port.address)
             words = self._garbage()
-            if accepted:
+            if valid:
                 for bank in range(4):
-                    if mask >> bank & 1:
+                    if mask & free & 1 << bank:
                         words[bank] = self.words[bank][address[bank]]
             arriving = [*arriving[1:], words]
             ctx.set(port.data, arriving[0])

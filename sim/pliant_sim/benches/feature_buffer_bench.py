@@ -22,12 +22,11 @@ BUSY = (0.5, 0.9, 0.2)
 Read = tuple[str, int, int]  # client, bank, word
 
 
-def served(requests: dict[str, tuple[bool, int]]) -> set[str]:
-    """Return the clients that are served: no earlier one asks for any of their banks."""
-    claimed, result = 0, set()
+def granted(requests: dict[str, tuple[bool, int]]) -> dict[str, int]:
+    """Return the banks that each client gets: those that no earlier one asks for."""
+    claimed, result = 0, {}
     for name, (valid, mask) in requests.items():
-        if valid and not mask & claimed:
-            result.add(name)
+        result[name] = mask & ~claimed if valid else 0
         claimed |= mask if valid else 0
     return result
 
@@ -46,16 +45,15 @@ async def words_and_priorities_equal_four_arrays(dut: Any) -> None:
             data = unpack(unit.read(f"read_{name}_data"), WORD_BITS, FEATURE_BANKS, signed=False)
             assert data[bank] == word, f"cycle {cycle}, {name}, bank {bank}"
             compared += 1
-        accepted: dict[str, set[str]] = {}
+        banks: dict[str, dict[str, int]] = {}
         addresses: dict[str, list[int]] = {}
-        masks: dict[str, int] = {}
         words: dict[str, list[int]] = {}
         for kind, names in (("read", READERS), ("write", WRITERS)):
             requests = {}
             for name, busy in zip(names, BUSY, strict=False):
                 port, mask = f"{kind}_{name}", int(random.integers(1 << FEATURE_BANKS))
                 valid = bool(random.random() < busy)
-                requests[name], masks[port] = (valid, mask), mask
+                requests[name] = valid, mask
                 # Few addresses, so that reads follow hard upon writes.
                 low = int(random.integers(CONFIG.feature_depth - 5))
                 addresses[port] = [low * (cycle % 3 == 0) + int(n)
@@ -66,22 +64,24 @@ async def words_and_priorities_equal_four_arrays(dut: Any) -> None:
                     words[name] = [int(n) for n in random.integers(0, 1 << 32, FEATURE_BANKS,
                                                                    np.int64)]
                     unit.drive(**{f"{port}_data": pack(words[name], WORD_BITS)})
-            accepted[kind] = served(requests)
+            banks[kind] = granted(requests)
             await unit.settle()
-            for name, (valid, _) in requests.items():
+            for name, (valid, mask) in requests.items():
                 if valid:
-                    assert unit.read(f"{kind}_{name}_ready") == (name in accepted[kind]), (
-                        f"cycle {cycle}, {kind} {name}")
+                    place_name = f"cycle {cycle}, {kind} {name}"
+                    given = banks[kind][name]
+                    assert unit.read(f"{kind}_{name}_granted") == given, place_name
+                    assert unit.read(f"{kind}_{name}_ready") == (given == mask), place_name
         written = {
             (bank, addresses[f"write_{name}"][bank]): words[name][bank]
-            for name in accepted["write"] for bank in range(FEATURE_BANKS)
-            if masks[f"write_{name}"] >> bank & 1}
+            for name, given in banks["write"].items() for bank in range(FEATURE_BANKS)
+            if given >> bank & 1}
         reads = []
-        for name in accepted["read"]:
+        for name, given in banks["read"].items():
             for bank in range(FEATURE_BANKS):
                 place = (bank, addresses[f"read_{name}"][bank])
                 # A word that is written in the very cycle may be old or new.
-                if masks[f"read_{name}"] >> bank & 1 and place in memory and place not in written:
+                if given >> bank & 1 and place in memory and place not in written:
                     reads.append((name, bank, memory[place]))
         expected.append(reads)
         memory |= written
