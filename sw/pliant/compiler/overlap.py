@@ -20,6 +20,8 @@ from pliant.compiler.step import Extent, Step, Sums
 from pliant.spec.config import ACCUMULATOR_BANKS, AcceleratorConfig
 
 NEVER = float("inf")
+BANK_CONFLICT = 0.1
+"""Cycles that a word of the matrix unit costs the post unit, whose windows want the same banks."""
 
 
 def interleave(
@@ -29,7 +31,8 @@ def interleave(
 
     Steps of a layer that use the same unit stay in their order, and a Post follows the Matrix steps
     of its tile. A part of a tensor on chip is complete before it is read, and read by all before
-    its slot holds another. Of steps that could start at once, the one of the last layer comes
+    its slot holds another. Weights and parameters of the first steps are taken to have been loaded
+    during the stage before. Of steps that could start at once, the one of the last layer comes
     first: it frees what the others wait for.
     """
     order: list[Step] = []
@@ -83,6 +86,7 @@ class _Machine:
         steps = [step for layer in layers for step in layer]
         self._written = {step.writes.part: _never(step.writes.part)
                          for step in steps if step.writes is not None}
+        self._first = {layer[0] for layer in layers}
         self._readers = Counter(extent.part for step in steps for extent in step.reads)
         self._last_read: dict[Part, float] = {}
         self._occupants: dict[Slot, Part] = {}
@@ -107,7 +111,9 @@ class _Machine:
         """Note that `step` starts."""
         if step.matrix is not None:
             assert step.sums is not None
-            end = start + matrix_cycles(step.matrix, self.config)
+            cycles = matrix_cycles(step.matrix, self.config)
+            end = start + cycles
+            self.post += BANK_CONFLICT * cycles
             if not step.matrix.accumulate:
                 del self._banks[0]
             self.matrix = self._sums[step.sums] = end
@@ -135,6 +141,8 @@ class _Machine:
         if step not in self._loaded:
             end = 0.0
             for task in step.loads:
+                if task.tensor is None and step in self._first:
+                    continue
                 if task.buffer.slot is not None:
                     self.memory = max(self.memory, self._slots.get(task.buffer.slot, 0.0))
                 self.memory += transfer_cycles(task.load, self.config)
