@@ -29,6 +29,7 @@ from pliant.spec.isa import (
 )
 from pliant.spec.memory import (
     TABLE_BYTES,
+    ceil_div,
     feature_tensor_bytes,
     pack_features,
     patch_grid,
@@ -300,12 +301,13 @@ class InstructionSimulator:
                                   f"buffer, weight_depth is {self.config.weight_depth}")
         entries = self._entries(state, matrix.accumulator_bank, matrix.accumulator_base, pixels)
         columns = state.feature.unfold(matrix)
-        if not matrix.accumulate:
-            entries[...] = 0
         for start in range(0, rows, EXACT_DEPTH):
             part = slice(start, start + EXACT_DEPTH)
-            total = (columns[:, part] @ weights[part]).astype(np.int32)
-            entries += total.reshape(entries.shape)
+            total = (columns[:, part] @ weights[part]).reshape(entries.shape)
+            if start or matrix.accumulate:
+                entries += total.astype(np.int32)
+            else:
+                entries[...] = total
 
     def _entries(self, state: State, bank: int, base: int, pixels: int) -> NDArray[np.int32]:
         """Return a view (batch, pixels, cols) of an accumulator bank."""
@@ -328,9 +330,12 @@ class InstructionSimulator:
             windows = state.feature.windows(region, post, np.int32)
             reduce = np.max if post.source == Source.MAXIMUM else np.sum
             values = reduce(windows, axis=(4, 5)).astype(np.int32)
-        channel = np.arange(post.groups * lanes).reshape(post.groups, lanes) % cols
-        records = state.records[post.parameters:post.parameters + cols][channel]
-        bias, multiplier, shift = (records[name].astype(np.int64) for name in records.dtype.names)
+        records = state.records[post.parameters:post.parameters + min(cols, post.groups * lanes)]
+        if len(records) < post.groups * lanes:
+            records = np.tile(records, ceil_div(post.groups * lanes, cols))
+        records = records[:post.groups * lanes].reshape(post.groups, lanes)
+        bias, multiplier, shift = (records[name].astype(np.int64)
+                                   for name in ("bias", "multiplier", "shift"))
         rounding = Rounding(post.rounding)
         result = requantize(
             values + bias, multiplier, shift, rounding=rounding,

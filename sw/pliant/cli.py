@@ -221,11 +221,14 @@ def bench(network: str | None, every: bool, config_name: str, as_json: bool) -> 
 @click.option("--unit", default="", help="One unit alone: post, matrix.array, ...")
 @click.option("--device", "device_name", metavar="NAME",
               help="Device: xc7z020, zu3eg, k26, zu7ev; that of the preset if not given.")
+@click.option("--set", "settings", metavar="FIELD=NUMBER", multiple=True,
+              help="Change a field of the configuration, to see how the area grows.")
 @click.option("--plain-array", is_flag=True,
               help="The matrix array of the simulators instead of the one packed into DSPs.")
 @json_option
 def synth(
-    config_name: str, unit: str, device_name: str | None, plain_array: bool, as_json: bool
+    config_name: str, unit: str, device_name: str | None, settings: tuple[str, ...],
+    plain_array: bool, as_json: bool,
 ) -> None:
     """Synthesise a configuration with Yosys: area by unit, and the longest paths."""
     from rich.console import Console
@@ -235,8 +238,8 @@ def synth(
     from pliant.commands.synth import tables
 
     config = preset(config_name)
-    result = function(config, device_name=device_name, unit=unit, plain_array=plain_array,
-                      console=Console(stderr=True))
+    result = function(config, settings=settings, device_name=device_name, unit=unit,
+                      plain_array=plain_array, console=Console(stderr=True))
     if as_json:
         click.echo(json.dumps(plain(result), indent=2))
     else:

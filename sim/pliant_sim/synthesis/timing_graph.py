@@ -178,11 +178,12 @@ def _sequential(result: Graph, cell: Cell, path: str, levels: int = 0) -> None:
 
 
 def _start(result: Graph, wire: Wire, cell: Cell, place: str, levels: int) -> None:
+    result.names.setdefault(wire, cell.name)
     if levels:
         inner = (place, f"inside {cell.name}")
         result.starts[inner] = cell.type
         result.arc(inner, wire, levels)
-        result.names[inner] = result.names.get(wire, cell.name)
+        result.names[inner] = result.names[wire]
     else:
         result.starts[wire] = cell.type
 
@@ -252,6 +253,8 @@ def _dsp(result: Graph, cell: Cell, path: str) -> None:
         for bit in bits:
             for sink in outputs:
                 result.arc((path, bit), sink, levels)
+    if not any(map(has, ("AREG", "BREG", "CREG", "DREG", "MREG", "PREG"))):
+        return
     behind = 0 if has("PREG") else stage if has("MREG") else 2 * stage
     for wire in outputs:
         _start(result, wire, cell, f"{path} {wire[1]}", behind)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from pliant.spec.config import AcceleratorConfig
+from pliant.spec.config import AcceleratorConfig, ConfigError
 
 if TYPE_CHECKING:
     from pliant_sim.synthesis.depth import Path
@@ -19,20 +21,43 @@ if TYPE_CHECKING:
 SHOWN_PATHS = 40
 """Longest paths that the table shows; JSON has them all."""
 
+NUMBERS = tuple(field.name for field in dataclasses.fields(AcceleratorConfig)
+                if field.type == "int")
+"""Fields that a variant can set."""
+
 _NUMBERED = re.compile(r"^(.*?)_?(\d+)$")
 
 
+def variant(config: AcceleratorConfig, settings: Sequence[str]) -> AcceleratorConfig:
+    """Return `config` with fields set as in ``cols=64``, and a name that says so; ConfigError."""
+    values = {}
+    for setting in settings:
+        field, _, value = setting.partition("=")
+        if field not in NUMBERS or not value.isdecimal():
+            raise ConfigError(f"setting {setting!r} is not FIELD=NUMBER; fields: "
+                              f"{', '.join(NUMBERS)}")
+        values[field] = int(value)
+    name = ",".join((config.name, *settings))
+    return dataclasses.replace(config, name=name, **values)  # type: ignore[arg-type]
+
+
 def synth(
-    config: AcceleratorConfig, *, device_name: str | None, unit: str, plain_array: bool,
-    console: Console,
+    config: AcceleratorConfig, *, settings: Sequence[str], device_name: str | None, unit: str,
+    plain_array: bool, console: Console,
 ) -> Report:
-    """Synthesise `config`, or one unit of it; DeviceError, UnitError, YosysError."""
+    """Synthesise `config` with `settings`, or one unit of it.
+
+    Raises
+    ------
+    ConfigError, DeviceError, UnitError, YosysError
+        The message says what can be done.
+    """
     from pliant_sim.synthesis.devices import default_device, device
     from pliant_sim.synthesis.report import report
 
     part = device(device_name) if device_name else default_device(config.name)
     with console.status("") as status:
-        return report(config, part, unit, plain_array=plain_array,
+        return report(variant(config, settings), part, unit, plain_array=plain_array,
                       progress=lambda name: status.update(f"synthesising {name}"))
 
 

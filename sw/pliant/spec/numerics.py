@@ -106,7 +106,8 @@ def requantize(
     if rounding is Rounding.GEMMLOWP:
         product = shift_half_up(product, multiplier_bits)
         shift = np.maximum(shift - multiplier_bits, 0)
-    scaled = rounding_shift(product, shift, rounding) + zero_point
+    scaled = rounding_shift(product, shift, rounding)
+    scaled += zero_point
     return np.minimum(np.maximum(scaled, clip_min), clip_max).astype(np.int8)
 
 
@@ -133,5 +134,6 @@ def add(
         + np.asarray(second, np.int64) * multiplier_second
         + offset
     )
-    scaled = rounding_shift(total, shift, rounding) + zero_point
+    scaled = rounding_shift(total, shift, rounding)
+    scaled += zero_point
     return np.minimum(np.maximum(scaled, clip_min), clip_max).astype(np.int8)
