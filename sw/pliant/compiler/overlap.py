@@ -134,7 +134,8 @@ class _Machine:
         for buffer in step.buffers():
             if buffer.slot is not None:
                 self._slots[buffer.slot] = end
-        self.memory += sum(transfer_cycles(task.store, self.config) for task in step.stores)
+        if step.writes is None:  # else stored for keep_tensors alone, which changes no order
+            self.memory += sum(transfer_cycles(task.store, self.config) for task in step.stores)
 
     def _load(self, step: Step) -> float:
         """Return when all that `step` needs is loaded; loads are executed in order."""

@@ -204,6 +204,7 @@ class Planner:
         homes = dict(self._drafts)
         first, last = self.operations[stage[0]], self.operations[stage[-1]]
         names = {first.inputs[0]: room.source, last.output.name: room.result}
+        homes[first.output.name] = Home()  # not stored, or the estimate would know of keep_tensors
         if last.residual is not None:
             names[last.inputs[1]] = room.residual
         for name, on_chip in names.items():
@@ -231,7 +232,7 @@ class Planner:
             size = chip_size(self.config, tensor.shape, choice.part_rows)
             slots = [Slot(start + turn * size, size) for turn in range(PART_SLOTS)]
             start += PART_SLOTS * size
-            homes[tensor.name] = Home(homes[tensor.name].ddr if self.keep else None, ChipTensor(
+            homes[tensor.name] = Home(homes[tensor.name].ddr, ChipTensor(
                 self.config, tensor.shape, slots, choice.part_rows))
         layers = []
         for layer, tiling in zip(stage, choice.tilings, strict=True):
