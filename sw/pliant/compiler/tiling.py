@@ -21,8 +21,11 @@ ORDERS = ("tile-band-channel", "tile-channel-band", "channel-tile-band")
 
 MATRIX_OVERHEAD = 8
 """Cycles of a Matrix instruction besides its words."""
-POST_OVERHEAD = 4
-"""Cycles between the words of two Post instructions."""
+POST_OVERHEAD = 32
+"""Cycles of a Post instruction besides its words: its way through the pipeline.
+
+Instructions that are at hand follow one another within 3 cycles; but mostly one waits for tokens.
+"""
 TRANSFER_OVERHEAD = 16
 """Cycles that a Load or Store adds to its beats: addresses go ahead of data."""
 MAX_OUTPUT_SLOTS = 4
