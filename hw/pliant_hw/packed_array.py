@@ -20,6 +20,12 @@ def cascade_length(family: DspFamily, rows: int) -> int:
     return int(min(rows, 1 << (family.products.bit_length() - 1)))
 
 
+def pair_latency(family: DspFamily, rows: int) -> int:
+    """Return the cycles from the activation of place 0 of a PackedPair to its sums."""
+    length = cascade_length(family, rows)
+    return 2 + length + (rows // length).bit_length() - 1
+
+
 class PackedArray(Array):
     """Multiplies by two weights in each DSP slice; weights are -127 to 127.
 
@@ -40,14 +46,10 @@ class PackedArray(Array):
         self, *, config: AcceleratorConfig, family: DspFamily, primitive: bool
     ) -> None:
         super().__init__(config=config)
-        self._pairs = [
-            PackedPair(rows=config.rows, sum_shape=sum_shape(config), family=family,
-                       primitive=primitive)
-            for _ in range(config.cols // 2)
-        ]
         self._family = family
+        self._primitive = primitive
         self._length = cascade_length(family, config.rows)
-        self.latency = 1 + self._pairs[0].latency  # the rows' registers come first
+        self.latency = 1 + pair_latency(family, config.rows)  # the rows' registers come first
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -66,7 +68,9 @@ class PackedArray(Array):
 
         load = Signal(rows)
         m.d.sync += load.eq(self.weight_write << self.weight_row)
-        for index, pair in enumerate(self._pairs):
+        for index in range(self._config.cols // 2):
+            pair = PackedPair(rows=rows, sum_shape=sum_shape(self._config), family=self._family,
+                              primitive=self._primitive)
             low, high = self.weight_data[2 * index], self.weight_data[2 * index + 1]
             lower = Signal(signed(8), name=f"lower_{index}", reset_less=True)
             upper = Signal(signed(8), name=f"upper_{index}", reset_less=True)
@@ -109,7 +113,7 @@ class PackedPair(wiring.Component):
     load : In   one bit for each row: `weight` goes to its shadow register
     swap : In   one bit for each place in a cascade: the rows there take their new weights
     activations : In   rows x int8; those of place p come p cycles late, with their `swap`
-    sums : Out   of the lower and of the upper weights' column, `latency` cycles after place 0
+    sums : Out   of the lower and of the upper weights' column, see pair_latency
     """
 
     weight: Signal
@@ -126,9 +130,6 @@ class PackedPair(wiring.Component):
         self._family = family
         self._primitive = primitive
         self._length = cascade_length(family, rows)
-        levels = (rows // self._length).bit_length() - 1
-        self.latency = 2 + self._length + levels
-        """Cycles from the activation of place 0 to `sums`."""
         super().__init__({
             "weight": In(signed(family.multiplicand_bits)),
             "load": In(rows),

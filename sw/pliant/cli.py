@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -72,15 +72,21 @@ def main() -> None:
 @config_option("Configuration", "pynq_z2")
 @click.option("-o", "--output", type=click.Path(path_type=Path),
               help="Verilog file; build/pliant_NAME.v if not given.")
+@click.option("--array", type=click.Choice(["packed", "plain"]), default="packed",
+              show_default=True,
+              help="Matrix array: of DSP slices of the configuration's device, or for simulators.")
 @json_option
-def build(config_name: str, output: Path | None, as_json: bool) -> None:
+def build(
+    config_name: str, output: Path | None, array: Literal["packed", "plain"], as_json: bool
+) -> None:
     """Write the Verilog of a configuration."""
     from pliant.commands.build import build as function
 
     config = preset(config_name)
-    result = function(config, output or Path("build") / f"pliant_{config.name}.v")
-    report(result, as_json,
-           lambda: f"{result.path}: {result.lines} lines of Verilog for {result.config}")
+    result = function(config, output or Path("build") / f"pliant_{config.name}.v", array)
+    report(result, as_json, lambda: (
+        f"{result.path}: {result.lines} lines of Verilog for {result.config}, "
+        f"matrix array {result.array}"))
 
 
 @main.command()

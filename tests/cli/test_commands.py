@@ -1,6 +1,7 @@
 """`build`, `compile` and `simulate`: files written, figures printed, both levels equal."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -41,9 +42,16 @@ def test_build_writes_the_core_with_its_pins(tmp_path):
         assert pin in text
     again = tmp_path / "again.v"
     assert run_json("build", "--config", "tiny", "-o", again) == {
-        "path": str(again), "config": "tiny", "fingerprint": f"{CONFIG.fingerprint:016x}",
-        "lines": result.lines}
+        "path": str(again), "config": "tiny", "array": "DSP48E1",
+        "fingerprint": f"{CONFIG.fingerprint:016x}", "lines": result.lines}
     assert again.read_text() == text
+    assert len(re.findall(r"^  DSP48E1 ", text, re.M)) == CONFIG.rows * CONFIG.cols // 2
+
+
+def test_build_can_write_a_core_for_simulators(tmp_path):
+    path = tmp_path / "core.v"
+    assert run_json("build", "--config", "tiny", "-o", path, "--array", "plain")["array"] == "plain"
+    assert "DSP48" not in path.read_text()
 
 
 def test_compile_writes_a_program_for_the_configuration(digits):

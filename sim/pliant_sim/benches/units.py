@@ -63,7 +63,13 @@ class ComputeUnits(wiring.Component):  # type: ignore[type-arg]  # generic in th
 
 
 @functools.cache
+def compute_units() -> ComputeUnits:
+    """Return the design."""
+    return ComputeUnits()
+
+
+@functools.cache
 def verilog() -> str:
     """Return the design as Verilog, module TOP."""
-    top = ComputeUnits()
+    top = compute_units()
     return component_to_verilog(top, TOP, top.ports())

@@ -1,0 +1,1 @@
+"""Proofs of equality with an SMT solver."""
