@@ -19,7 +19,7 @@ URAM_DEPTH = 4096
 URAM_BITS = 288 * 1024
 """Bits from which a memory is put into UltraRAM: the size of one."""
 
-_UNIT = re.compile(r"\\unit(?=[.\s])")
+_UNIT = re.compile(r"^(module |  cell )\\unit(?=[.\s])", re.MULTILINE)
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) ", re.MULTILINE)
 
 _E1_INTEGERS = ("ACASCREG", "ADREG", "ALUMODEREG", "AREG", "BCASCREG", "BREG", "CARRYINREG",
@@ -108,7 +108,7 @@ def run(
     """
     top = ["module \\every\n"]
     for index, text in enumerate(texts):
-        text = _UNIT.sub(rf"\\unit{index}", text)
+        text = _UNIT.sub(rf"\1\\unit{index}", text)
         if uram:
             text = _MEMORY.sub(_choose_memory, text)
         text = text.replace(f"module \\unit{index}\n",

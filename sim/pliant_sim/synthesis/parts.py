@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pliant.spec.config import AcceleratorConfig
-from pliant_sim.cache import cache_directory, kept, locked
+from pliant_sim.cache import cache_directory, kept
 from pliant_sim.synthesis import flow, rtlil, yosys
 from pliant_sim.synthesis.devices import Device
 from pliant_sim.synthesis.netlist import Netlist, read_netlist
@@ -159,14 +159,13 @@ def _netlists(
     """Return the netlist of each text and Yosys' seconds; those not in the cache are made."""
     directory = cache_directory() / "synthesis"
     paths = {text: directory / f"{_key(text, device)}.json.gz" for text in texts}
-    with locked(directory / "synthesis.lock"):
-        missing = [text for text, path in paths.items() if not path.exists()]
-        if missing:
-            progress(f"{len(missing)} modules")
-            with ThreadPoolExecutor(JOBS) as pool:
-                for made in pool.map(lambda batch: _run(batch, device), _batches(missing)):
-                    for text, content in made.items():
-                        kept(paths[text], lambda content=content: content)  # type: ignore[misc]
+    missing = [text for text, path in paths.items() if not path.exists()]
+    if missing:
+        progress(f"{len(missing)} modules")
+        with ThreadPoolExecutor(JOBS) as pool:
+            for made in pool.map(lambda batch: _run(batch, device), _batches(missing)):
+                for text, content in made.items():
+                    kept(paths[text], lambda content=content: content)  # type: ignore[misc]
     result = {}
     for text, path in paths.items():
         seconds, _, netlist = gzip.decompress(path.read_bytes()).decode().partition("\n")
