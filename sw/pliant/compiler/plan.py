@@ -15,6 +15,7 @@ from pliant.compiler.graph import Graph
 from pliant.compiler.memory_plan import Constants, DdrTensor, place_tensors
 from pliant.compiler.operation import Operation, Reduction, consumers, operations
 from pliant.compiler.overlap import interleave
+from pliant.compiler.residents import Residents
 from pliant.compiler.schedule import Stage
 from pliant.compiler.step import Step
 from pliant.compiler.tiling import Placement, Tiling, choose_tiling
@@ -52,15 +53,6 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class Resident:
-    """A tensor that stays whole in the feature buffer during stages `first` to `last`."""
-
-    slot: Slot
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
 class Plan:
     """The result: stages for the scheduler; estimates and results in DDR by layer and name."""
 
@@ -93,7 +85,7 @@ class Planner:
         self.stages = _pair_up(graph)
         drafts, _ = place_tensors(graph, config, reuse=False)
         self._drafts = {name: Home(ddr) for name, ddr in drafts.items()}
-        self.residents: dict[str, Resident] = {}
+        self.residents = Residents(config.feature_depth)
         self._signatures = [geometry.signature() for geometry in self.geometries]
         self._known: dict[object, Chosen] = {}
 
@@ -115,13 +107,11 @@ class Planner:
         stages: list[Stage] = []
         estimates: list[int] = []
         for index, (stage, choice) in enumerate(zip(self.stages, chosen, strict=True)):
-            start, end = self._gap(index)
+            start, end = self.residents.gap(index)
             size = self._arena_size(stage, choice)
             steps, slots, _ = self._steps(
                 stage, choice, homes, constants, end - size if index % 2 else start)
-            slots += [resident.slot for resident in self.residents.values()
-                      if resident.first <= index <= resident.last]
-            stages.append(Stage(steps, Arena(slots)))
+            stages.append(Stage(steps, Arena([*slots, *self.residents.live(index)])))
             estimates += _shares(choice)
         return Plan(stages, estimates, tensors, scratch)
 
@@ -251,33 +241,22 @@ class Planner:
     def _surroundings(self, index: int) -> Surroundings:
         stage = self.stages[index]
         first, last = self.operations[stage[0]], self.operations[stage[-1]]
-        start, end = self._gap(index)
+        start, end = self.residents.gap(index)
         return Surroundings(
             end - start, source=first.inputs[0] in self.residents,
             residual=last.residual is not None and last.inputs[1] in self.residents,
             result=last.output.name in self.residents)
 
-    def _live(self, index: int) -> list[Slot]:
-        return [resident.slot for resident in self.residents.values()
-                if resident.first <= index <= resident.last]
-
-    def _gap(self, index: int) -> tuple[int, int]:
-        """Return the largest range of bank addresses that no resident tensor takes."""
-        best, free = (0, 0), 0
-        depth = self.config.feature_depth
-        for slot in [*sorted(self._live(index), key=lambda slot: slot.first), Slot(depth, 0)]:
-            best = max(best, (free, slot.first), key=lambda gap: gap[1] - gap[0])
-            free = max(free, slot.first + slot.size)
-        return best
-
     def _choose_residents(self) -> None:
         """Keep tensors on chip, in the order of the network, where no stage gets slower by it."""
+        tensors = self.graph.tensors()
         for name, (first, last) in self._lifetimes().items():
             before = self._cycles(first, last)
-            slot = self._find_place(name, first, last)
-            if slot is None:
+            resident = self.residents.place(
+                chip_size(self.config, tensors[name].shape), first, last)
+            if resident is None:
                 continue
-            self.residents[name] = Resident(slot, first, last)
+            self.residents[name] = resident
             try:
                 worse = self._cycles(first, last) > before
             except CompileError:
@@ -303,26 +282,6 @@ class Planner:
         return {name: lives[name] for name in made
                 if name in lives and name not in self.graph.outputs
                 and max(tensors[name].shape[1:]) <= MAX_SIDE}
-
-    def _find_place(self, name: str, first: int, last: int) -> Slot | None:
-        """Return the free place that leaves the largest gaps to the stages concerned."""
-        size = chip_size(self.config, self.graph.tensors()[name].shape)
-        depth = self.config.feature_depth
-        others = [slot for index in range(first, last + 1) for slot in self._live(index)]
-        starts = {0, depth - size, *(slot.first + slot.size for slot in others),
-                  *(slot.first - size for slot in others)}
-        best: tuple[int, Slot] | None = None
-        for start in sorted(starts):
-            slot = Slot(start, size)
-            if start < 0 or start + size > depth or any(slot.overlaps(o) for o in others):
-                continue
-            self.residents[name] = Resident(slot, first, last)
-            gaps = [self._gap(index) for index in range(first, last + 1)]
-            del self.residents[name]
-            room = min(end - begin for begin, end in gaps)
-            if best is None or room > best[0]:
-                best = room, slot
-        return None if best is None else best[1]
 
 
 def _pair_up(graph: Graph) -> list[tuple[int, ...]]:
