@@ -74,6 +74,7 @@ def busy(layers: Sequence[Sequence[Step]], config: AcceleratorConfig) -> tuple[i
     (TINY, 12, 20, (11, 9), 3, 1, 3),
     (TINY, 7, 9, (12, 7), 5, 2, 1),
     (TINY, 5, 30, (9, 11), 3, 2, 5),  # all rows in one part
+    (preset("pynq_z2"), 64, 64, (24, 28), 1, 1, 4),  # the first layer waits
     (STARVED, 26, 18, (10, 5), 3, 1, 3),  # weights in chunks: Matrix steps accumulate
     (STARVED, 9, 40, (13, 4), 3, 1, 4),  # several bands and tiles of channels
 ])

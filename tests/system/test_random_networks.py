@@ -30,7 +30,7 @@ CONFIGS = {config.name: config for config in (
     dataclasses.replace(TINY, name="two records", parameter_depth=2 * TINY.cols, tap_depth=32,
                         weight_depth=256),
     dataclasses.replace(TINY, name="starved", feature_depth=256, parameter_depth=2 * TINY.cols,
-                        tap_depth=32, weight_depth=64, accumulator_depth=16, queue_depth=2),
+                        tap_depth=32, weight_depth=128, accumulator_depth=16, queue_depth=2),
     dataclasses.replace(TINY, name="single words", cols=4, axi_data_bytes=4, feature_depth=256,
                         parameter_depth=8),
     dataclasses.replace(TINY, name="wide tiles", cols=16, parameter_depth=32),
