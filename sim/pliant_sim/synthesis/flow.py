@@ -10,8 +10,8 @@ from typing import Any
 
 from pliant_sim.synthesis import yosys
 
-FLOW_VERSION = 1
-"""To be raised with every change here: part of the key of cached netlists."""
+FLOW_VERSIONS = {"xc7": 1, "xcup": 2}
+"""By family; to be raised with every change here: part of the key of cached netlists."""
 
 URAM_DEPTH = 4096
 """Words from which a memory is put into UltraRAM, where the device has it: the depth of one."""
@@ -34,14 +34,11 @@ _E1_CONTROLS = ("CEA1", "CEA2", "CEAD", "CEALUMODE", "CEB1", "CEB2", "CEC", "CEC
                 "RSTC", "RSTCTRL", "RSTD", "RSTINMODE", "RSTM", "RSTP")
 
 
-def _dsp_map() -> str:
-    """Return the techmap: a 27x18 product to a DSP48E1-shaped cell, and that to a DSP48E2.
+def _product_map() -> str:
+    """Return the techmap from a 27x18 product to a DSP48E1-shaped cell.
 
-    The E1's own multiplier takes 25 bits of A, but nothing between the two steps depends on that.
+    The E1's own multiplier takes 25 bits of A, but nothing that follows depends on that.
     """
-    inputs = {**_E1_INPUTS, **dict.fromkeys(_E1_CONTROLS, 1)}
-    ports = [*_E1_OUTPUTS, *inputs, "OPMODE", "D"]
-    same = [*_E1_OUTPUTS, *inputs]
     lines = [
         r"module \$__MUL27X18 (input [26:0] A, input [17:0] B, output [44:0] Y);",
         "parameter A_SIGNED = 0; parameter B_SIGNED = 0;",
@@ -54,6 +51,20 @@ def _dsp_map() -> str:
         ".ALUMODE(4'b0), .OPMODE(7'b0000101), .CARRYINSEL(3'b0), .ACIN(30'b0), .BCIN(18'b0),",
         ".PCIN(48'b0), .CARRYIN(1'b0));",
         "endmodule",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _slice_map() -> str:
+    """Return the techmap from a DSP48E1-shaped cell to a DSP48E2.
+
+    It is a file of its own: techmap goes on with what it has made, and the cells have to stay E1
+    until their registers are packed.
+    """
+    inputs = {**_E1_INPUTS, **dict.fromkeys(_E1_CONTROLS, 1)}
+    ports = [*_E1_OUTPUTS, *inputs, "OPMODE", "D"]
+    same = [*_E1_OUTPUTS, *inputs]
+    lines = [
         f"module DSP48E1 ({', '.join(ports)});",
         *(f"parameter {name} = 0;" for name in _E1_INTEGERS),
         *(f'parameter {name} = "";' for name in (*_E1_STRINGS, "USE_DPORT")),
@@ -77,13 +88,13 @@ def _ultrascale(begin: str) -> list[str]:
     return [
         f"{begin} -run begin:map_dsp",
         "memory_dff",
-        r"techmap -map +/mul2dsp.v -map dsp_map.v -D DSP_A_MAXWIDTH=27 -D DSP_B_MAXWIDTH=18 "
+        r"techmap -map +/mul2dsp.v -map product_map.v -D DSP_A_MAXWIDTH=27 -D DSP_B_MAXWIDTH=18 "
         r"-D DSP_A_MAXWIDTH_PARTIAL=18 -D DSP_A_MINWIDTH=2 -D DSP_B_MINWIDTH=2 "
         r"-D DSP_Y_MINWIDTH=9 -D DSP_SIGNEDONLY=1 -D DSP_NAME=$__MUL27X18 t:$mul t:$__MUL27X18",
         "select a:mul2dsp", "setattr -unset mul2dsp", "opt_expr -fine", "wreduce", "select -clear",
         "xilinx_dsp -family xc7",
         "chtype -set $mul t:$__soft_mul",
-        "techmap -map dsp_map.v t:DSP48E1",
+        "techmap -map slice_map.v t:DSP48E1",
         f"{begin} -run coarse:",
     ]
 
@@ -116,7 +127,8 @@ def run(
         (directory / f"unit{index}.il").write_text(text)
         top.append(f"  attribute \\keep 1\n  cell \\unit{index} \\part{index}\n  end\n")
     (directory / "every.il").write_text("".join([*top, "end\n"]))
-    (directory / "dsp_map.v").write_text(_dsp_map())
+    (directory / "product_map.v").write_text(_product_map())
+    (directory / "slice_map.v").write_text(_slice_map())
     begin = f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf -top every"
     if uram:
         begin += " -uram"

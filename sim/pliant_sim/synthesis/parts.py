@@ -149,7 +149,8 @@ def _boxed(modules: Mapping[str, rtlil.Module], paths: Mapping[str, str]) -> fro
 
 
 def _key(text: str, device: Device) -> str:
-    settings = (flow.FLOW_VERSION, yosys.find().version, device.family, device.uram > 0, text)
+    settings = (flow.FLOW_VERSIONS[device.family], yosys.find().version, device.family,
+                device.uram > 0, text)
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:24]
 
 
