@@ -192,10 +192,14 @@ class _Timeline:
 
 
 def _ends(groups: list[list[LayerInfo]], timeline: _Timeline) -> list[int]:
-    """Return the cycle in which the last instruction of each group, or an earlier one, ends."""
+    """Return the cycle in which the last instruction of each group, or an earlier one, ends.
+
+    Loads do not count: a layer's own end before it does, and later layers' run beside it.
+    """
     ends: list[int] = []
     for layers in groups:
-        own = (timeline.spans[i].end for layer in layers for i in layer.indices())
+        own = (timeline.spans[i].end for layer in layers for i in layer.indices()
+               if timeline.spans[i].unit is not Unit.LOAD)
         ends.append(max([*own, *ends[-1:]]))
     return ends
 
