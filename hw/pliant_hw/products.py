@@ -13,8 +13,8 @@ PATCH_TAPS = 4
 ROW_BITS = 7
 """Lower bits of a row that are multiplied apart from the upper ones: a factor of an int8."""
 
-VALUE_BITS = 33
-"""Signed; what the requantizer multiplies: an int32 with its bias."""
+VALUE_BITS = 32
+"""Signed; what the requantizer multiplies."""
 
 
 def lut_product(m: Module, a: Value, b: Value, name: str) -> Signal:
