@@ -138,6 +138,7 @@ def configuration_table() -> str:
         ("feature buffer, KiB", *(config.feature_bytes // 1024 for config in PRESETS.values())),
         ("weight buffer, KiB", *(config.weight_bytes // 1024 for config in PRESETS.values())),
         ("clock aimed at, MHz", *(config.board.clock_mhz for config in PRESETS.values())),
+        ("DSP slices for the core", *(config.board.dsp_slices for config in PRESETS.values())),
         ("memory model, bytes per cycle",
          *(config.board.ddr_bytes_per_cycle for config in PRESETS.values())),
         ("memory model, latency in cycles",

@@ -22,7 +22,7 @@ from pliant_hw.layouts import (
     feature_address_bits,
     instruction_layout,
 )
-from pliant_hw.reduction import PATCH_TAPS
+from pliant_hw.products import PATCH_TAPS
 from pliant_hw.streams import StreamQueue
 from pliant_hw.transfer import (
     MEMORY_SIDE,

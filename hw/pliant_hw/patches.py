@@ -17,7 +17,7 @@ from pliant_hw.layouts import (
     instruction_layout,
 )
 from pliant_hw.pipeline import delayed, loaded
-from pliant_hw.reduction import PATCH_TAPS
+from pliant_hw.products import PATCH_TAPS, row_products
 from pliant_hw.streams import StreamQueue
 from pliant_hw.walker import COORDINATE_BITS, SIZE_BITS
 
@@ -195,7 +195,8 @@ class PatchWalker(wiring.Component):
         base = Signal(address_bits)
         early: Any = Signal(patch_layout(config))
         patch: Any = Signal(patch_layout(config))
-        row_offsets = [Signal(address_bits, name=f"row_offset_{index}") for index in range(2)]
+        row_offsets = [Signal(data.ArrayLayout(address_bits, 2), name=f"row_offset_{index}")
+                       for index in range(2)]
         column_offsets = [Signal(address_bits, name=f"column_offset_{index}")
                           for index in range(2)]
         # The instruction may be another one by the time of stage 2.
@@ -203,6 +204,10 @@ class PatchWalker(wiring.Component):
             loaded(m, advance, field, name) for field, name in (
                 (post.height, "height"), (post.width, "width"),
                 (post.window_row_stride, "row_stride")))
+        products = [
+            row_products(m, row[1:SIZE_BITS], row_stride, f"row_product_{index}", address_bits)
+            for index, row in enumerate(rows)
+        ]
         inside_y = [(row >= 0) & (row < height) for row in rows]
         inside_x = [(column >= 0) & (column < width) for column in columns]
         with m.If(advance):
@@ -225,7 +230,7 @@ class PatchWalker(wiring.Component):
             ]
             for index in range(2):
                 m.d.sync += [
-                    row_offsets[index].eq(rows[index][1:SIZE_BITS] * row_stride),
+                    *(row_offsets[index][part].eq(products[index][part]) for part in range(2)),
                     column_offsets[index].eq(base + columns[index][1:SIZE_BITS]),
                 ]
 
@@ -239,7 +244,8 @@ class PatchWalker(wiring.Component):
                 m.d.sync += [
                     request.need[bank].eq(wanted.bit_select(Cat(second_column, second_row), 1)),
                     request.address[bank].eq(
-                        Mux(second_row, row_offsets[1], row_offsets[0])
+                        Mux(second_row, row_offsets[1][0], row_offsets[0][0])
+                        + Mux(second_row, row_offsets[1][1], row_offsets[0][1])
                         + Mux(second_column, column_offsets[1], column_offsets[0])),
                 ]
         return m

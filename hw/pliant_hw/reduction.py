@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.numerics import INT8_MIN
 from pliant_hw.pipeline import add_with_carry
-
-PATCH_TAPS = 4
-"""Taps (0, 0), (0, 1), (1, 0), (1, 1) of a patch."""
+from pliant_hw.products import PATCH_TAPS, lut_product
 
 PRODUCT_BITS = 16
 """Signed; a product of two int8."""
@@ -46,11 +44,20 @@ def pack(first: Any, second: Any) -> Any:
     return (second << PRODUCT_BITS) + first
 
 
+Products = tuple[Value, Value, Value]
+"""For the first output, for the second one, and what the latter still lacks."""
+
+
 class LaneReducer(wiring.Component):
     """Reduces a lane of one patch a cycle; latency REDUCER_LATENCY, the second output one more.
 
-    Each tap has one multiplier, which multiplies by the weights of both outputs at once (see
-    :func:`pack`), and the registers around it that a DSP block contains.
+    A tap in a DSP slice multiplies by the weights of both outputs at once (see :func:`pack`), with
+    the registers around it that a slice contains; one in look-up tables has two products.
+
+    Parameters
+    ----------
+    slices : int
+        Taps in DSP slices, the first ones: 0 to PATCH_TAPS.
 
     Members
     -------
@@ -75,7 +82,8 @@ class LaneReducer(wiring.Component):
     second: Signal
     carry: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, *, slices: int) -> None:
+        self._slices = slices
         tap = data.ArrayLayout(signed(8), PATCH_TAPS)
         total = signed(PRODUCT_BITS + 2)
         super().__init__({
@@ -108,17 +116,43 @@ class LaneReducer(wiring.Component):
                                  self.present[tap])),
                     second.eq(Mux(weights.pair, shifted[tap], 0)),
                 ]
-            factor = Signal(signed(PRODUCT_BITS + 9), name=f"factor_{tap}", reset_less=True)
             multiplied = self._operand(f"multiplied_{tap}")
-            product = Signal(signed(2 * PRODUCT_BITS + 1), name=f"product_{tap}", reset_less=True)
             with m.If(self.enable[1]):
-                m.d.sync += [factor.eq(pack(first, second)), multiplied.eq(feature)]
-            with m.If(self.enable[2]):
-                m.d.sync += product.eq(factor * multiplied)
+                m.d.sync += multiplied.eq(feature)
+            multiply = self._packed if tap < self._slices else self._separate
             features.append(multiplied)
-            products.append(product)
+            products.append(multiply(m, tap, multiplied, first, second))
         self._add(m, products, self._largest(m, features))
         return m
+
+    def _packed(
+        self, m: Module, tap: int, feature: Signal, first: Signal, second: Signal
+    ) -> Products:
+        """Multiply in a DSP slice."""
+        factor = Signal(signed(PRODUCT_BITS + 9), name=f"factor_{tap}", reset_less=True)
+        product = Signal(signed(2 * PRODUCT_BITS + 1), name=f"product_{tap}", reset_less=True)
+        with m.If(self.enable[1]):
+            m.d.sync += factor.eq(pack(first, second))
+        with m.If(self.enable[2]):
+            m.d.sync += product.eq(factor * feature)
+        return (product[:PRODUCT_BITS].as_signed(), product[PRODUCT_BITS:].as_signed(),
+                product[PRODUCT_BITS - 1])
+
+    def _separate(
+        self, m: Module, tap: int, feature: Signal, first: Signal, second: Signal
+    ) -> Products:
+        """Multiply in look-up tables."""
+        products: list[Value] = []
+        for side, weight in (("first", first), ("second", second)):
+            held = self._operand(f"{side}_weight_{tap}")
+            product = Signal(signed(PRODUCT_BITS), name=f"{side}_product_{tap}", reset_less=True)
+            multiple = lut_product(m, feature, held, f"{side}_multiple_{tap}")
+            with m.If(self.enable[1]):
+                m.d.sync += held.eq(weight)
+            with m.If(self.enable[2]):
+                m.d.sync += product.eq(multiple)
+            products.append(product)
+        return products[0], products[1], Const(0)
 
     def _operand(self, name: str) -> Signal:
         return Signal(signed(8), name=name, reset_less=True)
@@ -145,10 +179,8 @@ class LaneReducer(wiring.Component):
             m.d.sync += _larger(largest, upper, lower)
         return largest
 
-    def _add(self, m: Module, products: list[Signal], largest: Signal) -> None:
-        low = [product[:PRODUCT_BITS].as_signed() for product in products]
-        high = [product[PRODUCT_BITS:].as_signed() for product in products]
-        borrowed = [product[PRODUCT_BITS - 1] for product in products]
+    def _add(self, m: Module, products: list[Products], largest: Signal) -> None:
+        low, high, borrowed = zip(*products, strict=True)
         half = signed(PRODUCT_BITS + 1)
         firsts, seconds = (
             [Signal(half, name=f"{side}_half_{index}", reset_less=True) for index in range(2)]

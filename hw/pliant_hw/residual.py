@@ -14,6 +14,7 @@ from pliant.spec.isa import Post
 from pliant.spec.numerics import Rounding
 from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
 from pliant_hw.pipeline import clip, delayed, loaded, stages
+from pliant_hw.products import lut_product
 from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
 from pliant_hw.walker import Walker, connect_rectangle
 
@@ -175,11 +176,14 @@ class ResidualAdder(wiring.Component):
                         for side in range(2)]
             total = Signal(signed(21), name=f"total_{index}", reset_less=True)
             summed = Signal(signed(8), name=f"sum_{index}", reset_less=True)
+            multiples = [
+                lut_product(m, word, factor, f"multiple_{index}_{side}")
+                for side, (word, factor) in enumerate((
+                    (self.words[index], multiplier),
+                    (self.residuals[index], residual_multiplier)))
+            ]
             with m.If(adding[0]):
-                m.d.sync += [
-                    products[0].eq(self.words[index] * multiplier),
-                    products[1].eq(self.residuals[index] * residual_multiplier),
-                ]
+                m.d.sync += [products[side].eq(multiples[side]) for side in range(2)]
             with m.If(adding[1]):
                 m.d.sync += total.eq(products[0] + products[1] + offset)
             m.d.comb += [shifter.value.eq(total), shifter.shift.eq(shift),

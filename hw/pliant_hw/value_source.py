@@ -15,7 +15,8 @@ from pliant_hw.beat_memory import BeatMemory
 from pliant_hw.layouts import BeatWritePort, FeatureReadPort, instruction_layout
 from pliant_hw.patches import PatchReader, PatchWalker
 from pliant_hw.pipeline import add_with_carry, delayed, stages
-from pliant_hw.reduction import PATCH_TAPS, REDUCER_LATENCY, LaneReducer
+from pliant_hw.products import PATCH_TAPS, depthwise_slices
+from pliant_hw.reduction import REDUCER_LATENCY, LaneReducer
 from pliant_hw.walker import SIZE_BITS
 
 SOURCE_LATENCY = REDUCER_LATENCY + 2
@@ -225,8 +226,9 @@ class ValueSource(wiring.Component):
         ]
         out_second = delayed(m, second, SOURCE_LATENCY, "second")
         arriving = delayed(m, self.read_valid, ACCUMULATOR_READ_LATENCY, "arriving")
+        slices = depthwise_slices(config)
         for lane in range(config.lanes):
-            m.submodules[f"lane_{lane}"] = reducer = LaneReducer()
+            m.submodules[f"lane_{lane}"] = reducer = LaneReducer(slices=slices)
             value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
             second_value = Signal(signed(32), name=f"second_value_{lane}", reset_less=True)
             m.d.comb += [

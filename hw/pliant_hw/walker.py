@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import AcceleratorConfig
 from pliant_hw.layouts import feature_address_bits
+from pliant_hw.products import row_products
 
 COORDINATE_BITS = 17
 """Signed; holds origin + (kernel - 1)*dilation + (out - 1)*stride for all encodable fields."""
@@ -161,16 +162,18 @@ class Walker(wiring.Component):
                 y.eq(new.origin_y), x.eq(new.origin_x),
             ]
 
-        # Stage 1: bounds and the row product; stage 2 adds up.
+        # Stage 1: bounds and the row product in two parts; stage 2 adds up.
         valid = Signal()
-        row = Signal(address_bits)
+        row_low, row_high = Signal(address_bits), Signal(address_bits)
         column = Signal(address_bits)
         flags: Any = Signal(position_layout(self._config, self._tag))
         out = self.position.payload
+        low, high = row_products(
+            m, y[1:SIZE_BITS + 1], nest.row_stride, "row_product", address_bits)
         with m.If(advance):
             m.d.sync += [
                 valid.eq(running),
-                row.eq(y[1:SIZE_BITS + 1] * nest.row_stride),
+                row_low.eq(low), row_high.eq(high),
                 column.eq(group_base + x[1:SIZE_BITS + 1]),
                 flags.bank.eq(Cat(x[0], y[0])),
                 flags.inside.eq((y >= 0) & (y < nest.height) & (x >= 0) & (x < nest.width)),
@@ -180,7 +183,7 @@ class Walker(wiring.Component):
                 flags.tag.eq(tag),
                 self.position.valid.eq(valid),
                 out.eq(flags),
-                out.address.eq(row + column),
+                out.address.eq(row_low + row_high + column),
             ]
         return m
 

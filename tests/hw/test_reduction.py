@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pliant.spec.numerics import INT8_MAX, INT8_MIN
-from pliant_hw.reduction import PATCH_TAPS, PRODUCT_BITS, REDUCER_LATENCY, LaneReducer, pack
+from pliant_hw.products import PATCH_TAPS
+from pliant_hw.reduction import PRODUCT_BITS, REDUCER_LATENCY, LaneReducer, pack
 from pliant_sim.benches.simulate import simulate
 
 INT8 = np.arange(INT8_MIN, INT8_MAX + 1)
@@ -26,12 +28,13 @@ def test_both_products_come_back_for_all_operands() -> None:
         assert ((product >> PRODUCT_BITS) + negative == second * value).all()
 
 
-def test_two_outputs_share_each_multiplication() -> None:
+@pytest.mark.parametrize("slices", range(PATCH_TAPS + 1))
+def test_two_outputs_share_a_patch(slices: int) -> None:
     """One patch a cycle, with the second output's weights one column further left."""
     random = np.random.default_rng(0)
     patches = 300
     words, taps = random.choice([-128, -1, 0, 1, 127, 77], (2, patches, PATCH_TAPS))
-    reducer = LaneReducer()
+    reducer = LaneReducer(slices=slices)
     found = []
 
     async def main(ctx: Any) -> None:

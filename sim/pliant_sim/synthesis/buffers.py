@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pliant.spec.config import ACCUMULATOR_BANKS, FEATURE_BANKS, AcceleratorConfig
-from pliant_hw.reduction import PATCH_TAPS
+from pliant_hw.products import PATCH_TAPS
 from pliant_sim.synthesis.netlist import Area
 from pliant_sim.synthesis.report import Report
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pliant_sim.synthesis import yosys
 
-FLOW_VERSIONS = {"xc7": 1, "xcup": 2}
+FLOW_VERSIONS = {"xc7": 2, "xcup": 3}
 """By family; to be raised with every change here: part of the key of cached netlists."""
 
 URAM_DEPTH = 4096
@@ -80,13 +81,26 @@ def _slice_map() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _ultrascale(begin: str) -> list[str]:
-    """Return the flow for UltraScale+, whose DSP48E2 the stock flow leaves without registers.
+_MARK_PRODUCTS = [
+    "select -set products a:use_dsp=no %ci1 t:$mul %i",
+    'setattr -set use_dsp "no" @products',
+]
+"""Hands the attribute ``use_dsp = "no"`` from a wire to the multiplication that drives it."""
 
-    It stops before the mapping of multipliers, packs them as DSP48E1, and goes on.
+_MAP_PRODUCTS = [
+    "chtype -set $__lut_mul a:use_dsp=no t:$mul %i",
+    "techmap -map products.v t:$__lut_mul",
+    "chtype -set $__soft_mul t:$__lut_mul",
+]
+"""Keeps marked multiplications out of DSPs; the stock flow makes those left over ``$mul`` again."""
+
+
+def _ultrascale(begin: str) -> list[str]:
+    """Return the mapping of multipliers for UltraScale+, and what follows it.
+
+    The stock flow leaves the DSP48E2 without registers. So they are packed as DSP48E1.
     """
     return [
-        f"{begin} -run begin:map_dsp",
         "memory_dff",
         r"techmap -map +/mul2dsp.v -map product_map.v -D DSP_A_MAXWIDTH=27 -D DSP_B_MAXWIDTH=18 "
         r"-D DSP_A_MAXWIDTH_PARTIAL=18 -D DSP_A_MINWIDTH=2 -D DSP_B_MINWIDTH=2 "
@@ -129,10 +143,12 @@ def run(
     (directory / "every.il").write_text("".join([*top, "end\n"]))
     (directory / "product_map.v").write_text(_product_map())
     (directory / "slice_map.v").write_text(_slice_map())
+    shutil.copy(Path(__file__).parent / "products.v", directory)
     begin = f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf -top every"
     if uram:
         begin += " -uram"
-    body = [begin] if family == "xc7" else _ultrascale(begin)
+    rest = [f"{begin} -run map_dsp:"] if family == "xc7" else _ultrascale(begin)
+    body = [*_MARK_PRODUCTS, f"{begin} -run begin:map_dsp", *_MAP_PRODUCTS, *rest]
     files = [f"read_rtlil unit{index}.il" for index in range(len(texts))]
     yosys.run([*files, "read_rtlil every.il", *body, "delete t:$scopeinfo",
                "write_json every.json"], directory)

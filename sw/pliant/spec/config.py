@@ -38,11 +38,15 @@ class Board:
         Bandwidth of the memory model, reads and writes together, in bytes per core cycle.
     ddr_latency_cycles : int
         Cycles from the acceptance of a read address to its first data beat in the memory model.
+    dsp_slices : int
+        DSP slices that the core may take. It works with fewer than it has products for: depthwise
+        products are formed in look-up tables where too few are left.
     """
 
     clock_mhz: int = 100
     ddr_bytes_per_cycle: int = 16
     ddr_latency_cycles: int = 80
+    dsp_slices: int = 180
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,19 +197,19 @@ PRESETS: dict[str, AcceleratorConfig] = {
             name="pynq_z2", rows=16, cols=16, axi_data_bytes=16,
             feature_depth=4096, weight_depth=8192, tap_depth=512, parameter_depth=1024,
             accumulator_depth=512,
-            board=Board(clock_mhz=125, ddr_bytes_per_cycle=12),
+            board=Board(clock_mhz=125, ddr_bytes_per_cycle=12, dsp_slices=180),
         ),
         AcceleratorConfig(
             name="ultra96", rows=16, cols=32, axi_data_bytes=32,
             feature_depth=8192, weight_depth=4096, tap_depth=512, parameter_depth=1024,
             accumulator_depth=512,
-            board=Board(clock_mhz=250, ddr_bytes_per_cycle=24),
+            board=Board(clock_mhz=250, ddr_bytes_per_cycle=24, dsp_slices=320),
         ),
         AcceleratorConfig(
             name="kv260", rows=32, cols=64, axi_data_bytes=64,
             feature_depth=8192, weight_depth=8192, tap_depth=512, parameter_depth=1024,
             accumulator_depth=512,
-            board=Board(clock_mhz=250, ddr_bytes_per_cycle=56),
+            board=Board(clock_mhz=250, ddr_bytes_per_cycle=56, dsp_slices=1180),
         ),
     )
 }
