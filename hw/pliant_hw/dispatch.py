@@ -45,8 +45,10 @@ UNIT_INSTRUCTIONS: dict[Unit, type[Instruction]] = {
 class Dispatcher(wiring.Component):
     """Takes the program in order; hands each unit its instructions when their tokens are there.
 
-    One instruction every three cycles is decoded. An instruction that is illegal stops the
-    dispatcher; the fault names it. `end` comes when End has been decoded and every unit is idle.
+    One instruction every three cycles is decoded. It goes to its unit three cycles after the pulse
+    that completes the last instruction it waits for, at the earliest. An instruction that is
+    illegal stops the dispatcher; the fault names it. `end` comes when End has been decoded and
+    every unit is idle.
 
     Parameters
     ----------
@@ -175,7 +177,8 @@ class Dispatcher(wiring.Component):
         """Queue one unit's instructions; return tokens consumed and sent, taken, idle."""
         name = unit.name.lower()
         out = getattr(self, f"{name}_instruction")
-        done = getattr(self, f"{name}_done")
+        done = Signal(name=f"{name}_completed")
+        m.d.sync += done.eq(getattr(self, f"{name}_done"))
         start = getattr(self, f"{name}_start")
         entry = data.StructLayout({
             "fields": instruction_layout(kind), "wait": TOKEN_BITS, "signal": TOKEN_BITS,
@@ -199,19 +202,21 @@ class Dispatcher(wiring.Component):
 
         head = data.View(entry, queue.r_data)
         available = Signal(TOKEN_BITS, name=f"{name}_available")
-        satisfied = Signal(name=f"{name}_satisfied")
+        complete = Signal(name=f"{name}_complete")
+        satisfied = Signal(name=f"{name}_satisfied")  # stays: nobody else takes these tokens
         m.d.comb += [available[source].eq(tokens[source, unit] != 0) for source in Unit]
         m.d.comb += [
-            satisfied.eq(~(head.wait & ~available).any()),
-            out.valid.eq(queue.r_rdy & satisfied & signals.w_rdy & ~self.halt),
+            complete.eq(~(head.wait & ~available).any()),
+            out.valid.eq(satisfied & signals.w_rdy & ~self.halt),
             out.payload.eq(head.fields),
             start.eq(out.valid & out.ready),
             queue.r_en.eq(start),
             signals.w_en.eq(start),
             signals.w_data.eq(head.signal),
             signals.r_en.eq(done),
-            getattr(self, f"{name}_wait_token").eq(queue.r_rdy & ~satisfied),
+            getattr(self, f"{name}_wait_token").eq(queue.r_rdy & ~complete),
         ]
+        m.d.sync += satisfied.eq(queue.r_rdy & complete & ~start)
         consumed = Signal(TOKEN_BITS, name=f"{name}_consumed")
         sent = Signal(TOKEN_BITS, name=f"{name}_sent")
         in_flight = Signal(range(IN_FLIGHT + 2), name=f"{name}_in_flight")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth import Const, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
@@ -85,8 +85,9 @@ class FeatureBuffer(wiring.Component):
 
     @staticmethod
     def _arbitrate(m: Module, ports: Sequence[Any]) -> None:
-        claimed: Value = Const(0, FEATURE_BANKS)
-        for port in ports:
+        # Each client looks at all before it at once: a chain would be as deep as the list is long.
+        wanted = [[port.valid & port.mask[bank] for port in ports] for bank in range(FEATURE_BANKS)]
+        for index, port in enumerate(ports):
+            claimed = Cat(Cat(bank[:index]).any() for bank in wanted)
             m.d.comb += [port.granted.eq(port.mask & ~claimed),
                          port.ready.eq(~(port.mask & claimed).any())]
-            claimed = claimed | Mux(port.valid, port.mask, 0)

@@ -23,7 +23,7 @@ from pliant_hw.layouts import (
     instruction_layout,
 )
 from pliant_hw.products import PATCH_TAPS
-from pliant_hw.streams import StreamQueue
+from pliant_hw.streams import StreamBuffer, StreamQueue
 from pliant_hw.transfer import (
     MEMORY_SIDE,
     REGION,
@@ -209,7 +209,7 @@ class LoadUnit(wiring.Component):
         return start, misaligned
 
     def _place(self, m: Module, reader: DmaReader, walker: RegionWalker) -> None:
-        """Join places and data in one register in front of all the buffers."""
+        """Join places and data in a buffer in front of all the memories."""
         config = self._config
         places, beats = walker.beats, reader.beats
         place = places.payload
@@ -226,52 +226,49 @@ class LoadUnit(wiring.Component):
                 with m.Case(kind):
                     m.d.comb += outside.eq(place.address[width:].any())
 
-        self._writing = Signal()
-        target: Any = Signal(Target)
-        address = Signal(max(address_bits.values()))
-        mask = Signal(FEATURE_BANKS)
+        m.submodules.placed = placed = StreamBuffer(data.StructLayout({
+            "target": Target, "address": max(address_bits.values()), "mask": FEATURE_BANKS,
+            "word": 8 * config.axi_data_bytes, "last": 1,
+        }))
+        self._writing = placed.output.valid
+        beat, now = placed.input.payload, placed.output.payload
+        target, word = now.target, now.word
         early = Signal(FEATURE_BANKS)  # banks of this beat that have been written
-        word = Signal(8 * config.axi_data_bytes)
-        last = Signal()
         bad = Signal()
         bad_index = Signal(INDEX_BITS)
         legal = ~outside & (place.last == beats.payload.last)
-        free = (~self._writing | (target != Target.FEATURE) | self.feature.ready) & ~bad
+        free = placed.input.ready & ~bad
         m.d.comb += [
             places.ready.eq(beats.valid & free & legal),
             beats.ready.eq(places.valid & free & legal),
-            self.done.eq(
-                self._writing & last & ((target != Target.FEATURE) | self.feature.ready)
-            ),
+            placed.input.valid.eq(places.valid & beats.valid & legal & ~bad),
+            beat.target.eq(place.target),
+            beat.address.eq(place.address),
+            beat.mask.eq(bank_mask(config, place)),
+            beat.word.eq(beats.payload.data),
+            beat.last.eq(place.last),
+            placed.output.ready.eq((target != Target.FEATURE) | self.feature.ready),
+            self.done.eq(placed.output.valid & placed.output.ready & now.last),
         ]
-        with m.If(free):
-            m.d.sync += [
-                self._writing.eq(places.valid & beats.valid & legal),
-                target.eq(place.target),
-                address.eq(place.address),
-                mask.eq(bank_mask(config, place)),
-                word.eq(beats.payload.data),
-                last.eq(place.last),
-            ]
-            with m.If(places.valid & beats.valid & ~legal):
-                m.d.sync += [bad.eq(1), bad_index.eq(place.index)]
+        with m.If(places.valid & beats.valid & ~legal & free):
+            m.d.sync += [bad.eq(1), bad_index.eq(place.index)]
 
         lanes = 8 * config.lanes
         m.d.comb += [self.feature.valid.eq(self._writing & (target == Target.FEATURE)),
-                     self.feature.mask.eq(mask & ~early)]
+                     self.feature.mask.eq(now.mask & ~early)]
         with m.If(self.feature.valid):
             m.d.sync += early.eq(Mux(self.feature.ready, 0, early | self.feature.granted))
         for bank in range(FEATURE_BANKS):
             column = bank % config.words_per_beat
             m.d.comb += [
-                self.feature.address[bank].eq(address),
+                self.feature.address[bank].eq(now.address),
                 self.feature.data[bank].eq(word[column * lanes:(column + 1) * lanes]),
             ]
         for kind, port in ((Target.WEIGHT, self.weights), (Target.PARAMETER, self.parameters),
                            (Target.TABLE, self.table), (Target.TAPS, self.taps)):
             m.d.comb += [
                 port.valid.eq(self._writing & (target == kind)),
-                port.address.eq(address),
+                port.address.eq(now.address),
                 port.data.eq(word),
             ]
 

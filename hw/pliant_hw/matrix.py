@@ -6,13 +6,13 @@ from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import ACCUMULATE_DISTANCE, FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Matrix
 from pliant_hw.array import ArrayFactory, MatrixArray, sum_shape
 from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
+from pliant_hw.streams import StreamBuffer, StreamRegister
 from pliant_hw.walker import Walker
 
 
@@ -58,44 +58,46 @@ class WeightLoader(wiring.Component):
         current: Any = Signal(instruction_layout(Matrix))
         remaining = Signal()  # passes of `current` are left to load
         loading = Signal()
-        full = Signal()
         row = Signal(range(rows))
         kernel_x, kernel_y, group = Signal(8), Signal(8), Signal(12)
         last_row = Signal()
-        last_x = Signal()
-        last_y = Signal()
-        m.d.comb += [
-            last_row.eq(row == rows - 1),
+        # These stand still during a pass and are used with its last row alone.
+        last_x, last_y, last_group, last_pass = Signal(), Signal(), Signal(), Signal()
+        assert rows >= 4
+        m.d.comb += [last_row.eq(row == rows - 1), self.read_enable.eq(loading)]
+        m.d.sync += [
             last_x.eq(kernel_x == current.kernel_width - 1),
-            last_y.eq(last_x & (kernel_y == current.kernel_height - 1)),
-            # The word's swap comes FEATURE_READ_LATENCY cycles after its issue, the last row's
-            # write one cycle after its read.
-            self.ready.eq(full | (loading & last_row)),
-            self.read_enable.eq(loading),
+            last_y.eq(kernel_y == current.kernel_height - 1),
+            last_group.eq(group == current.groups - 1),
+            last_pass.eq(last_x & last_y & last_group),
         ]
+        # High from the last row's read on: the word's swap comes FEATURE_READ_LATENCY cycles after
+        # its issue, that row's write one cycle after its read.
         assert FEATURE_READ_LATENCY >= 2
+        with m.If(self.take):
+            m.d.sync += self.ready.eq(0)
+        with m.Elif(loading & (row == rows - 2)):
+            m.d.sync += self.ready.eq(1)
         m.d.sync += [self.write.eq(loading), self.row.eq(row)]
 
         with m.If(loading):
             m.d.sync += [self.address.eq(self.address + 1), row.eq(row + 1)]
             with m.If(last_row):
-                m.d.sync += [loading.eq(0), full.eq(1), row.eq(0), kernel_x.eq(kernel_x + 1)]
+                m.d.sync += [loading.eq(0), row.eq(0), kernel_x.eq(kernel_x + 1)]
                 with m.If(last_x):
                     m.d.sync += [kernel_x.eq(0), kernel_y.eq(kernel_y + 1)]
-                with m.If(last_y):
+                with m.If(last_x & last_y):
                     m.d.sync += [kernel_y.eq(0), group.eq(group + 1)]
-                    with m.If(group == current.groups - 1):
-                        m.d.sync += remaining.eq(0)
-        with m.If(self.take):
-            m.d.sync += full.eq(0)
+                with m.If(last_pass):
+                    m.d.sync += remaining.eq(0)
 
         starts = Signal()  # the shadow tile is free from the next cycle on
         final = Signal()  # the last pass of `current` is being loaded
         accepted = Signal()
         more = Signal()
         m.d.comb += [
-            starts.eq((~loading & ~full) | self.take),
-            final.eq(loading & last_y & (group == current.groups - 1)),
+            starts.eq((~loading & ~self.ready) | self.take),
+            final.eq(loading & last_pass),
             self.instruction.ready.eq(Mux(loading, final & last_row, ~remaining)),
             accepted.eq(self.instruction.valid & self.instruction.ready),
             more.eq(accepted | (remaining & ~final)),
@@ -182,18 +184,19 @@ class MatrixUnit(wiring.Component):
         m.submodules.walker = walker = Walker(config=config, tag=tag_layout)
         m.submodules.loader = loader = WeightLoader(config=config)
         m.submodules.array = array = self._array
-        m.submodules.pending = pending = SyncFIFOBuffered(
-            width=len(walker.nest.payload.as_value()), depth=2)
+        m.submodules.accepted = instruction = StreamRegister(instruction_layout(Matrix))
+        m.submodules.pending = pending = StreamBuffer(walker.nest.payload.shape())
+        wiring.connect(m, wiring.flipped(self.instruction), instruction.input)
+        wiring.connect(m, pending.output, walker.nest)
 
         # An instruction goes to the weight loader and, through a queue, to the walker.
-        new = self.instruction.payload
-        start: Any = Signal(walker.nest.payload.shape())
-        nest, tag = start.nest, start.tag
+        offered, new = instruction.output, instruction.output.payload
+        nest, tag = pending.input.payload.nest, pending.input.payload.tag
         m.d.comb += [
             loader.instruction.payload.eq(new),
-            loader.instruction.valid.eq(self.instruction.valid & pending.w_rdy),
-            pending.w_en.eq(self.instruction.valid & loader.instruction.ready),
-            self.instruction.ready.eq(loader.instruction.ready & pending.w_rdy),
+            loader.instruction.valid.eq(offered.valid & pending.input.ready),
+            pending.input.valid.eq(offered.valid & loader.instruction.ready),
+            offered.ready.eq(loader.instruction.ready & pending.input.ready),
             nest.base.eq(new.source), nest.group_stride.eq(new.group_stride),
             nest.row_stride.eq(new.row_stride),
             nest.height.eq(new.height), nest.width.eq(new.width),
@@ -205,10 +208,6 @@ class MatrixUnit(wiring.Component):
             nest.inner_step_y.eq(new.stride_y), nest.inner_step_x.eq(new.stride_x),
             tag.pad_value.eq(new.pad_value), tag.bank.eq(new.accumulator_bank),
             tag.base.eq(new.accumulator_base), tag.accumulate.eq(new.accumulate),
-            pending.w_data.eq(start),
-            walker.nest.valid.eq(pending.r_rdy),
-            walker.nest.payload.as_value().eq(pending.r_data),
-            pending.r_en.eq(walker.nest.ready),
         ]
 
         # Issue: a position goes on when its weights are there and the buffer takes the request.

@@ -18,14 +18,14 @@ from pliant_hw.layouts import (
 )
 from pliant_hw.pipeline import delayed, loaded
 from pliant_hw.products import PATCH_TAPS, row_products
-from pliant_hw.streams import StreamQueue
+from pliant_hw.streams import StreamBuffer, StreamQueue
 from pliant_hw.walker import COORDINATE_BITS, SIZE_BITS
 
 REQUESTS = 4
-"""Requests that may wait in front of a bank."""
+"""Requests of a bank that may wait for room, besides the two in front of it."""
 
 RESPONSES = 8
-"""Words of a bank that may wait for those of the other banks; covers the latency of a read."""
+"""Words of a bank that may wait for those of the other banks; covers a read and its request."""
 
 PATCHES = 16
 """Patches in flight."""
@@ -326,19 +326,29 @@ class PatchReader(wiring.Component):
         port = getattr(self, f"feature_{bank}")
         asked = StreamQueue(unsigned(feature_address_bits(config)), depth=REQUESTS)
         words = StreamQueue(unsigned(8 * config.lanes), depth=RESPONSES)
+        # Reserves its room before the arbitration, which ends in registers.
+        asking = StreamBuffer(unsigned(feature_address_bits(config)))
         m.submodules[f"asked_{bank}"] = asked
+        m.submodules[f"asking_{bank}"] = asking
         m.submodules[f"words_{bank}"] = words
         reserved = Signal(range(RESPONSES + 1), name=f"reserved_{bank}")
+        free = Signal(name=f"free_{bank}")
+        reserve = Signal(name=f"reserve_{bank}")
         sent = Signal(name=f"sent_{bank}")
         used = Signal(name=f"used_{bank}")
         m.d.comb += [
             asked.input.valid.eq(ask),
             asked.input.payload.eq(self.request.payload.address[bank]),
             room[bank].eq(asked.input.ready),
-            port.valid.eq(asked.output.valid & (reserved != RESPONSES)),
+            free.eq(reserved != RESPONSES),
+            asking.input.valid.eq(asked.output.valid & free),
+            asking.input.payload.eq(asked.output.payload),
+            asked.output.ready.eq(asking.input.ready & free),
+            reserve.eq(asking.input.valid & asking.input.ready),
+            port.valid.eq(asking.output.valid),
+            asking.output.ready.eq(port.ready),
             port.mask.eq(1 << bank),
             sent.eq(port.valid & port.ready),
-            asked.output.ready.eq(sent),
             waiting[bank].eq(port.valid & ~port.ready),
             words.input.valid.eq(delayed(m, sent, FEATURE_READ_LATENCY, f"arrived_{bank}")),
             words.input.payload.eq(port.data[bank]),
@@ -346,8 +356,8 @@ class PatchReader(wiring.Component):
             used.eq(take & needed),
             words.output.ready.eq(used),
         ]
-        m.d.comb += [port.address[other].eq(asked.output.payload)
+        m.d.comb += [port.address[other].eq(asking.output.payload)
                      for other in range(FEATURE_BANKS)]
-        m.d.sync += reserved.eq(reserved + sent - used)
+        m.d.sync += reserved.eq(reserved + reserve - used)
         word: Value = words.output.payload
         return word

@@ -12,17 +12,23 @@ from amaranth.lib.wiring import In, Out
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Post
 from pliant.spec.numerics import Rounding
-from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
+from pliant_hw.layouts import (
+    FEATURE_READ_LATENCY,
+    FeatureReadPort,
+    feature_address_bits,
+    instruction_layout,
+)
 from pliant_hw.pipeline import clip, delayed, loaded, stages
 from pliant_hw.products import lut_product
 from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
+from pliant_hw.streams import StreamBuffer
 from pliant_hw.walker import Walker, connect_rectangle
 
 ADDER_LATENCY = 2 + ROUNDING_LATENCY + 1
 """Products; their sum; shift; clip."""
 
 RESIDUAL_WORDS = 32
-"""Residual words fetched ahead; more than the cycles from the request of one to its use (18)."""
+"""Residual words fetched ahead; more than the cycles from the request of one to its use (19)."""
 
 
 class ResidualReader(wiring.Component):
@@ -69,26 +75,39 @@ class ResidualReader(wiring.Component):
             y=instruction.residual_y, x=instruction.residual_x, groups=instruction.groups,
             height=instruction.out_height, width=instruction.out_width,
         )
-        position = walker.position.payload
+        position = walker.position
+        # A request reserves its room before the arbitration, which ends in registers.
+        request_layout = data.StructLayout(
+            {"bank": 2, "address": feature_address_bits(self._config)})
+        m.submodules.requests = requests = StreamBuffer(request_layout)
+        asked = requests.output.payload
         reserved = Signal(range(RESIDUAL_WORDS + 1))
+        room = Signal()
+        reserve = Signal()
         unclaimed = Signal(range(RESIDUAL_WORDS + 1))
         request = Signal()
         m.d.comb += [
-            self.feature.valid.eq(walker.position.valid & (reserved != RESIDUAL_WORDS)),
-            self.feature.mask.eq(1 << position.bank),
+            room.eq(reserved != RESIDUAL_WORDS),
+            requests.input.valid.eq(position.valid & room),
+            requests.input.payload.bank.eq(position.payload.bank),
+            requests.input.payload.address.eq(position.payload.address),
+            position.ready.eq(requests.input.ready & room),
+            reserve.eq(requests.input.valid & requests.input.ready),
+            self.feature.valid.eq(requests.output.valid),
+            self.feature.mask.eq(1 << asked.bank),
+            requests.output.ready.eq(self.feature.ready),
             request.eq(self.feature.valid & self.feature.ready),
-            walker.position.ready.eq(request),
             self.available.eq(Cat(unclaimed != 0, unclaimed > 1)),
             words.r_en.eq(self.take),
             self.word.eq(words.r_data),
         ]
-        m.d.comb += [self.feature.address[bank].eq(position.address)
+        m.d.comb += [self.feature.address[bank].eq(asked.address)
                      for bank in range(FEATURE_BANKS)]
         arrived = delayed(m, request, FEATURE_READ_LATENCY, "arrived")
-        bank = delayed(m, position.bank, FEATURE_READ_LATENCY, "bank")
+        bank = delayed(m, asked.bank, FEATURE_READ_LATENCY, "bank")
         m.d.comb += [words.w_en.eq(arrived), words.w_data.eq(self.feature.data[bank])]
         m.d.sync += [
-            reserved.eq(reserved + request - self.take),
+            reserved.eq(reserved + reserve - self.take),
             unclaimed.eq(unclaimed + arrived - self.claim),
         ]
         return m

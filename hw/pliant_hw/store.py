@@ -21,7 +21,7 @@ from pliant_hw.layouts import (
     feature_address_bits,
     instruction_layout,
 )
-from pliant_hw.streams import StreamQueue
+from pliant_hw.streams import StreamBuffer, StreamQueue
 from pliant_hw.transfer import MEMORY_SIDE, REGION, RegionWalker, RunWalker, bank_mask
 
 QUEUED_REGIONS = 2
@@ -121,7 +121,7 @@ class StoreUnit(wiring.Component):
         ]
         self._gather(m, walker, beats, writer)
 
-        walking = regions.output.valid | walker.beats.valid
+        walking = regions.output.valid | walker.beats.valid | self.feature.valid
         m.d.comb += [
             self.busy.eq(runs.busy | walking | beats.output.valid | ~writer.idle),
             self.wait_bank.eq(self.feature.valid & ~self.feature.ready),
@@ -138,28 +138,42 @@ class StoreUnit(wiring.Component):
         bank after the other, both are never free at once.
         """
         config = self._config
-        place = walker.beats.payload
+        region = walker.beats.payload
         address_bits = feature_address_bits(config)
-        outside = place.address[address_bits:].any()
+        # A request reserves its room before the arbitration, which ends in registers.
+        m.submodules.requests = requests = StreamBuffer(data.StructLayout({
+            "address": address_bits, "mask": FEATURE_BANKS,
+            "odd_row": 1, "odd_column": 1, "last": 1,
+        }))
+        place = requests.output.payload
+        outside = region.address[address_bits:].any()
         reserved = Signal(range(DATA_BEATS + 1))
         room = reserved != DATA_BEATS
         bad = Signal()
         bad_index = Signal(INDEX_BITS)
-        accepted, taken = Signal(), Signal()
+        permitted, reserve, accepted, taken = Signal(), Signal(), Signal(), Signal()
         early = Signal(FEATURE_BANKS)  # banks of this beat that have been read
         m.d.comb += [
-            self.feature.valid.eq(walker.beats.valid & room & ~outside & ~bad),
-            self.feature.mask.eq(bank_mask(config, place) & ~early),
+            permitted.eq(room & ~outside & ~bad),
+            requests.input.valid.eq(walker.beats.valid & permitted),
+            requests.input.payload.address.eq(region.address),
+            requests.input.payload.mask.eq(bank_mask(config, region)),
+            *(requests.input.payload[name].eq(region[name])
+              for name in ("odd_row", "odd_column", "last")),
+            walker.beats.ready.eq(requests.input.ready & permitted),
+            reserve.eq(requests.input.valid & requests.input.ready),
+            self.feature.valid.eq(requests.output.valid),
+            self.feature.mask.eq(place.mask & ~early),
             *(self.feature.address[bank].eq(place.address) for bank in range(FEATURE_BANKS)),
             accepted.eq(self.feature.valid & self.feature.ready),
-            walker.beats.ready.eq(accepted),
+            requests.output.ready.eq(self.feature.ready),
             taken.eq(beats.output.valid & beats.output.ready),
         ]
-        m.d.sync += reserved.eq(reserved + accepted - taken)
+        m.d.sync += reserved.eq(reserved + reserve - taken)
         with m.If(self.feature.valid):
             m.d.sync += early.eq(Mux(self.feature.ready, 0, early | self.feature.granted))
         with m.If(walker.beats.valid & outside & ~bad):
-            m.d.sync += [bad.eq(1), bad_index.eq(place.index)]
+            m.d.sync += [bad.eq(1), bad_index.eq(region.index)]
 
         # What belongs to the read whose words arrive FEATURE_READ_LATENCY cycles later.
         arriving: Value = Cat(accepted, place.last, place.odd_column, place.odd_row,

@@ -1,4 +1,4 @@
-"""Two ways to decouple a stream: a two-place buffer and a queue."""
+"""Ways to decouple a stream: a register, a two-place buffer and a queue."""
 
 from __future__ import annotations
 
@@ -9,6 +9,37 @@ from amaranth.hdl import ShapeLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
+
+
+class StreamRegister(wiring.Component):
+    """Registers a stream in both directions; latency 1, one item in two cycles, one place.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+
+    Members
+    -------
+    input : In(stream), output : Out(stream) of `shape`
+    """
+
+    input: Any
+    output: Any
+
+    def __init__(self, shape: ShapeLike) -> None:
+        super().__init__({
+            "input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += self.input.ready.eq(~self.output.valid)
+        with m.If(self.input.ready):
+            m.d.sync += [self.output.valid.eq(self.input.valid),
+                         self.output.payload.eq(self.input.payload)]
+        with m.Elif(self.output.ready):
+            m.d.sync += self.output.valid.eq(0)
+        return m
 
 
 class StreamBuffer(wiring.Component):
