@@ -204,7 +204,9 @@ class DmaWriter(wiring.Component):
         m.submodules.flying = flying = StreamQueue(
             burst_layout(config), depth=config.axi_outstanding
         )
+        m.submodules.filled = filled = StreamBuffer(burst_layout(config))
         wiring.connect(m, wiring.flipped(self.runs), splitter.runs)
+        wiring.connect(m, filling.output, filled.input)
         m.d.comb += [
             splitter.window_base.eq(self.window_base),
             splitter.window_limit.eq(self.window_limit),
@@ -233,16 +235,16 @@ class DmaWriter(wiring.Component):
                 aw.payload.len.eq(splitter.bursts.payload.length),
             ]
 
-        burst = filling.output.payload
+        burst = filled.output.payload
         count = Signal(8)
         ends = count == burst.length
         abort = self.halt | failed
-        free = filling.output.valid & (~w.valid | w.ready)
+        free = filled.output.valid & (~w.valid | w.ready)
         take = Signal()
         m.d.comb += [
             take.eq(free & (self.beats.valid | abort)),
             self.beats.ready.eq(free & ~abort),
-            filling.output.ready.eq(take & ends),
+            filled.output.ready.eq(take & ends),
         ]
         with m.If(w.ready):
             m.d.sync += w.valid.eq(0)

@@ -13,6 +13,7 @@ from pliant.spec.isa import Load, fields
 from pliant.spec.registers import SEGMENTS
 from pliant_hw.bursts import RUN_BEATS_BITS, run_layout
 from pliant_hw.layouts import INDEX_BITS
+from pliant_hw.streams import StreamBuffer
 
 REGION_ADDRESS_BITS = 20
 """Holds any in-range address plus one stride, so that an overflow shows in the upper bits."""
@@ -61,7 +62,7 @@ def bank_mask(config: AcceleratorConfig, beat: Any) -> Any:
 
 
 class RunWalker(wiring.Component):
-    """Turns the memory side of an instruction into runs, one a cycle after two of preparation.
+    """Turns the memory side of an instruction into runs, one a cycle after three of preparation.
 
     Parameters
     ----------
@@ -97,11 +98,14 @@ class RunWalker(wiring.Component):
         address, block = Signal.like(base), Signal.like(base)
         run, row = Signal(_WIDTHS["runs"]), Signal(_WIDTHS["blocks"])
         last_run, last_block = run == fields.runs, row == fields.blocks
+        m.submodules.out = out = StreamBuffer(run_layout(self._config))
+        wiring.connect(m, out.output, wiring.flipped(self.runs))
+        runs = out.input
         m.d.comb += [
-            self.runs.payload.address.eq(address),
-            self.runs.payload.beats.eq(fields.run_beats),
-            self.runs.payload.last.eq(last_run & last_block),
-            self.runs.payload.index.eq(fields.index),
+            runs.payload.address.eq(address),
+            runs.payload.beats.eq(fields.run_beats),
+            runs.payload.last.eq(last_run & last_block),
+            runs.payload.index.eq(fields.index),
             self.busy.eq(1),
         ]
         following = Signal.like(base)
@@ -110,7 +114,7 @@ class RunWalker(wiring.Component):
         )
         with m.FSM():
             with m.State("idle"):
-                m.d.comb += [self.transfer.ready.eq(1), self.busy.eq(0)]
+                m.d.comb += [self.transfer.ready.eq(1), self.busy.eq(self.runs.valid)]
                 m.d.sync += [
                     fields.eq(self.transfer.payload),
                     base.eq(self.segment_base[self.transfer.payload.segment]),
@@ -123,8 +127,8 @@ class RunWalker(wiring.Component):
                 m.d.sync += [address.eq(base + fields.offset), block.eq(base + fields.offset)]
                 m.next = "walk"
             with m.State("walk"):
-                m.d.comb += self.runs.valid.eq(1)
-                with m.If(self.runs.ready):
+                m.d.comb += runs.valid.eq(1)
+                with m.If(runs.ready):
                     m.d.sync += [address.eq(following), run.eq(Mux(last_run, 1, run + 1))]
                     with m.If(last_run):
                         m.d.sync += [block.eq(following), row.eq(row + 1)]

@@ -99,7 +99,7 @@ class Walker(wiring.Component):
         advance = Signal()  # all stages move together
         m.d.comb += advance.eq(~self.position.valid | self.position.ready)
 
-        # Stage 0: counters and coordinates.
+        # Stage 0: counters and coordinates. `nest` holds the sizes of the loops less one.
         nest: Any = Signal(NEST)
         tag = Signal(self._tag)
         running = Signal()
@@ -120,11 +120,11 @@ class Walker(wiring.Component):
         outer_last = Signal()
         last = Signal()
         m.d.comb += [
-            inner_x_last.eq(inner_x == nest.inner_width - 1),
-            inner_last.eq(inner_x_last & (inner_y == nest.inner_height - 1)),
-            outer_x_last.eq(outer_x == nest.outer_width - 1),
-            outer_last.eq(outer_x_last & (outer_y == nest.outer_height - 1)),
-            last.eq(inner_last & outer_last & (group == nest.groups - 1)),
+            inner_x_last.eq(inner_x == nest.inner_width),
+            inner_last.eq(inner_x_last & (inner_y == nest.inner_height)),
+            outer_x_last.eq(outer_x == nest.outer_width),
+            outer_last.eq(outer_x_last & (outer_y == nest.outer_height)),
+            last.eq(inner_last & outer_last & (group == nest.groups)),
             self.nest.ready.eq(~running | (advance & last)),
         ]
 
@@ -156,6 +156,8 @@ class Walker(wiring.Component):
             new = self.nest.payload.nest
             m.d.sync += [
                 nest.eq(new), tag.eq(self.nest.payload.tag), running.eq(1), first.eq(1),
+                *(nest[size].eq(new[size] - 1) for size in (
+                    "inner_width", "inner_height", "outer_width", "outer_height", "groups")),
                 group_base.eq(new.base), group.eq(0),
                 outer_y.eq(0), outer_x.eq(0), inner_y.eq(0), inner_x.eq(0),
                 start_y.eq(new.origin_y), start_x.eq(new.origin_x),
