@@ -79,7 +79,10 @@ def yardstick(
     placed = []
     for path, name in _units(modules, paths, find_unit(paths, unit) if unit else "").items():
         progress(path)
-        placement, seconds = _kept_placement(rtlil.extract(modules, name).text)
+        try:
+            placement, seconds = _kept_placement(rtlil.extract(modules, name).text)
+        except nextpnr.NextpnrError as error:
+            raise nextpnr.NextpnrError(f"unit {path}: {error}") from error
         placed.append(PlacedUnit(path=path, placement=placement, seconds=seconds))
         finished(placed[-1])
     return Yardstick(

@@ -68,6 +68,15 @@ def test_a_failure_is_told_with_the_end_of_the_log(monkeypatch, tmp_path, status
         yardstick.place("", tmp_path)
 
 
+def test_the_unit_that_failed_is_named(pretended, monkeypatch):
+    def place(text, directory):
+        raise NextpnrError("a knot")
+
+    monkeypatch.setattr(yardstick, "place", place)
+    with pytest.raises(NextpnrError, match=r"^unit engine\.arbiter: a knot"):
+        yardstick.yardstick(TINY, default_device("tiny"), "arbiter")
+
+
 def test_a_unit_that_is_too_big_is_a_result(monkeypatch, tmp_path):
     log = "Info: \t          MULT18X18D:     300/    156   192%\nERROR: no room\n"
     monkeypatch.setattr(yardstick.yosys, "run", lambda script, directory: None)
