@@ -113,11 +113,15 @@ def _steps(paths: list[dict[str, Any]], clock: str) -> list[dict[str, Any]]:
 
 
 def _end(place: Mapping[str, str], netlist: Netlist) -> str:
-    """Return the register behind a port of a cell, or the cell's own name and its port."""
+    """Return the register behind a port of a cell, or the cell's own name and its port.
+
+    A register's wire may be gone, where it was a piece of another: then that one's name serves.
+    """
     name = _PIECE.sub("", place["cell"])
     for cell in netlist.cells:
-        if cell.name == name:
-            for bits in cell.outputs.values():
-                if len(bits) == 1 and bits[0] in netlist.registers:
-                    return netlist.registers[bits[0]]
+        if cell.name == name and cell.type == CELLS["ff"]:
+            (bit,) = cell.outputs["Q"]
+            for names in (netlist.registers, netlist.names):
+                if bit in names:
+                    return names[bit]
     return f"{plain_name(name) or name}.{place['port']}"

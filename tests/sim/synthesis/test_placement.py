@@ -25,9 +25,11 @@ def netlist():
     return read_netlist(json.dumps({"modules": {"unit": {
         "ports": {},
         "cells": {"count_TRELLIS_FF_Q_1": cell("TRELLIS_FF", {"Q": [5]}),
+                  "nest_TRELLIS_FF_Q": cell("TRELLIS_FF", {"Q": [9]}),
                   "walker$3.store$7.0.0": cell("DP16KD", {"DOA0": [6], "DOA1": [7]})},
         "netnames": {"walker$3.count": {"bits": [4, 5], "hide_name": 0,
-                                        "attributes": {REGISTER: "1"}}},
+                                        "attributes": {REGISTER: "1"}},
+                     "walker$3.nest": {"bits": [9], "hide_name": 0, "attributes": {}}},
     }}}))
 
 
@@ -55,6 +57,11 @@ def test_frequency_cells_and_path_are_read(content, netlist):
     assert placement.excess == {}
     assert placement.path == CriticalPath(start="walker.count[1]", end="walker.store.0.0.ADA3",
                                           nanoseconds=4.0, routing=3.0)
+
+
+def test_a_flip_flop_has_the_name_of_any_wire_it_drives(content, netlist):
+    content["critical_paths"][1]["path"][-1]["to"] = {"cell": "nest_TRELLIS_FF_Q", "port": "CE"}
+    assert read_placement(json.dumps(content), netlist).path.end == "walker.nest"
 
 
 def test_the_slowest_of_several_clocks_counts(content, netlist):
