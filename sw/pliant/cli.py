@@ -231,22 +231,25 @@ def bench(network: str | None, every: bool, config_name: str, as_json: bool) -> 
               help="Change a field of the configuration, to see how the area grows.")
 @click.option("--plain-array", is_flag=True,
               help="The matrix array of the simulators instead of the one packed into DSPs.")
+@click.option("--ecp5", is_flag=True,
+              help="Place and route each unit on an ECP5 instead: a portable yardstick of clocks.")
 @json_option
 def synth(
     config_name: str, unit: str, device_name: str | None, settings: tuple[str, ...],
-    plain_array: bool, as_json: bool,
+    plain_array: bool, ecp5: bool, as_json: bool,
 ) -> None:
     """Synthesise a configuration with Yosys: area by unit, and the longest paths."""
     from rich.console import Console
 
     from pliant.commands.bench import wide_console
-    from pliant.commands.synth import synth as function
+    from pliant.commands.synth import synth as area
     from pliant.commands.synth import tables
+    from pliant.commands.yardstick import yardstick, yardstick_tables
 
-    config = preset(config_name)
-    result = function(config, settings=settings, device_name=device_name, unit=unit,
+    function: Callable[..., Any] = yardstick if ecp5 else area
+    result = function(preset(config_name), settings=settings, device_name=device_name, unit=unit,
                       plain_array=plain_array, console=Console(stderr=True))
     if as_json:
         click.echo(json.dumps(plain(result), indent=2))
     else:
-        wide_console().print(tables(result))
+        wide_console().print((yardstick_tables if ecp5 else tables)(result))

@@ -41,7 +41,7 @@ class Module:
     children: Mapping[str, str]
 
 
-def core_rtlil(config: AcceleratorConfig, dsp: str | None) -> str:
+def core_rtlil(config: AcceleratorConfig, dsp: str | None, *, primitive: bool = True) -> str:
     """Return the RTLIL of the accelerator, generated once for each configuration and source.
 
     Parameters
@@ -51,15 +51,17 @@ def core_rtlil(config: AcceleratorConfig, dsp: str | None) -> str:
     dsp : str or None
         DSP slice of the packed matrix array: a name of :data:`pliant_hw.dsp.FAMILIES`; None for the
         plain array.
+    primitive : bool
+        Instantiate that slice, or describe what it does, for devices that have no such slice.
     """
     key = hashlib.sha256(
-        f"{config.fingerprint:016x} {dsp} {HARDWARE_VERSION}".encode()).hexdigest()
+        f"{config.fingerprint:016x} {dsp} {primitive} {HARDWARE_VERSION}".encode()).hexdigest()
     path = cache_directory() / "synthesis" / f"{config.name}-{key[:20]}.il"
-    return kept(path, lambda: _generate(config, dsp).encode()).decode()
+    return kept(path, lambda: _generate(config, dsp, primitive).encode()).decode()
 
 
-def _generate(config: AcceleratorConfig, dsp: str | None) -> str:
-    array = MatrixArray if dsp is None else packed(FAMILIES[dsp], primitive=True)
+def _generate(config: AcceleratorConfig, dsp: str | None, primitive: bool) -> str:
+    array = MatrixArray if dsp is None else packed(FAMILIES[dsp], primitive=primitive)
     core = PliantCore(config=config, array=array)
     text: str = rtlil.convert(core, name="pliant_core", ports=flat_ports(core), emit_src=False)
     return text

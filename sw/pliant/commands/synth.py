@@ -15,6 +15,7 @@ from pliant.spec.config import AcceleratorConfig, ConfigError
 
 if TYPE_CHECKING:
     from pliant_sim.synthesis.depth import Path
+    from pliant_sim.synthesis.devices import Device
     from pliant_sim.synthesis.netlist import Area
     from pliant_sim.synthesis.report import Module, Report
 
@@ -41,6 +42,22 @@ def variant(config: AcceleratorConfig, settings: Sequence[str]) -> AcceleratorCo
     return dataclasses.replace(config, name=name, **values)  # type: ignore[arg-type]
 
 
+def chosen(
+    config: AcceleratorConfig, settings: Sequence[str], device_name: str | None
+) -> tuple[AcceleratorConfig, Device]:
+    """Return the variant of `config`, and the device called so or else its own.
+
+    Raises
+    ------
+    ConfigError, DeviceError
+        The message says what can be done.
+    """
+    from pliant_sim.synthesis.devices import default_device, device
+
+    part = device(device_name) if device_name else default_device(config.name)
+    return variant(config, settings), part
+
+
 def synth(
     config: AcceleratorConfig, *, settings: Sequence[str], device_name: str | None, unit: str,
     plain_array: bool, console: Console,
@@ -52,12 +69,11 @@ def synth(
     ConfigError, DeviceError, UnitError, YosysError
         The message says what can be done.
     """
-    from pliant_sim.synthesis.devices import default_device, device
     from pliant_sim.synthesis.report import report
 
-    part = device(device_name) if device_name else default_device(config.name)
+    varied, part = chosen(config, settings, device_name)
     with console.status("") as status:
-        return report(variant(config, settings), part, unit, plain_array=plain_array,
+        return report(varied, part, unit, plain_array=plain_array,
                       progress=lambda name: status.update(f"synthesising {name}"))
 
 
