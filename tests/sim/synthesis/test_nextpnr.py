@@ -44,6 +44,6 @@ def test_without_any_the_message_says_what_to_install(monkeypatch, tmp_path):
 
 
 def test_the_log_of_a_failed_run_comes_back(monkeypatch, tmp_path):
-    program(tmp_path, 'echo said; echo logged > nextpnr.log; [ "$1" = --version ] || exit 3')
+    program(tmp_path, '[ "$1" = --version ] && exit; echo said; echo logged > nextpnr.log; exit 3')
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert nextpnr.run(tmp_path) == (3, "logged\n")
