@@ -67,7 +67,7 @@ def busy(layers: Sequence[Sequence[Step]], config: AcceleratorConfig) -> tuple[i
     """Return the cycles that matrix and post unit need for all steps."""
     steps = [step for layer in layers for step in layer]
     return (sum(matrix_cycles(step.matrix, config) for step in steps if step.matrix is not None),
-            sum(post_cycles(step.post, config) for step in steps if step.post is not None))
+            sum(post_cycles(step.post) for step in steps if step.post is not None))
 
 
 @pytest.mark.parametrize(("config", "channels", "outputs", "shape", "kernel", "stride", "rows"), [
