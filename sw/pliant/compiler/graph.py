@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, Rounding
+from pliant.spec.sampling import Sampling
 from pliant.spec.unfolding import Unfolding
 
 Shape = tuple[int, int, int]
@@ -103,6 +104,42 @@ class DepthwiseConvolution(Node):
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     padding: Padding = Padding()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DeformableConvolution(Node):
+    """2-D convolution whose taps are displaced by offsets: :mod:`pliant.spec.sampling`.
+
+    Reads features, offsets and, with Offsets.MODULATED, masks; offsets and masks have the size of
+    the output, a zero point of 0 and of -128. Samples are int8 at the scale and zero point of the
+    features; otherwise as Convolution. `weight` is int8 (out, in / groups, kernel height, kernel
+    width) in -127..127; as many groups as channels make it depthwise.
+    """
+
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    requantization: Requantization
+    sampling: Sampling
+    groups: int = 1
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: Padding = Padding()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SelectChannels(Node):
+    """Channels of one or several tensors of one size in any order: split, concat and shuffle.
+
+    Output channel c is channel ``channels[c, 1]`` of input ``channels[c, 0]`` (int64, (out, 2)).
+    Scale and zero point of all tensors are equal.
+    """
+
+    channels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Upsample(Node):
+    """Nearest neighbour, twice the rows and columns: every pixel becomes 2x2. Scale is kept."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

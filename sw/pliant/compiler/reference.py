@@ -14,6 +14,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DeformableConvolution,
     DepthwiseConvolution,
     Graph,
     GraphError,
@@ -22,11 +23,14 @@ from pliant.compiler.graph import (
     Node,
     Padding,
     Requantization,
+    SelectChannels,
     Shape,
     Tensor,
+    Upsample,
 )
 from pliant.spec import numerics
 from pliant.spec.numerics import INT8_MIN, INT32_MAX, INT32_MIN
+from pliant.spec.sampling import FRACTION_BITS, Offsets, displacement, sample
 
 Int8Array = NDArray[np.int8]
 Int64Array = NDArray[np.int64]
@@ -86,9 +90,10 @@ def output_size(
 def graph_macs(node: Node, input_shape: Shape) -> int:
     """Return the useful multiply-accumulates of one image: kernel taps on padding do not count.
 
+    Deformable taps count where they are without their displacement: what the plain convolution has.
     Nodes other than convolutions have none.
     """
-    if isinstance(node, Convolution):
+    if isinstance(node, (Convolution, DeformableConvolution)):
         kernels = node.weight.shape[0] * node.weight.shape[1]
     elif isinstance(node, DepthwiseConvolution):
         kernels = node.weight.shape[0]
@@ -145,6 +150,13 @@ def _evaluate_node(
     if isinstance(node, DepthwiseConvolution):
         sums = _convolve_depthwise(node, value, zero_points[0])
         return _requantize(node, sums, node.requantization, multiplier_bits)
+    if isinstance(node, DeformableConvolution):
+        sums = _convolve_deformable(node, operands, zero_points[0])
+        return _requantize(node, sums, node.requantization, multiplier_bits)
+    if isinstance(node, SelectChannels):
+        return np.stack([operands[source][:, channel] for source, channel in node.channels], axis=1)
+    if isinstance(node, Upsample):
+        return value.repeat(2, axis=2).repeat(2, axis=3)
     if isinstance(node, AveragePool):
         shifted = _pad(value.astype(np.int64) - zero_points[0], node.padding, 0)
         sums = _windows(node, shifted, node.kernel, node.stride).sum(axis=(-2, -1))
@@ -211,6 +223,37 @@ def _convolve_depthwise(
     for y, x in np.ndindex(*kernel):
         sums += windows[..., y, x] * node.weight[:, y, x, None, None].astype(np.int64)
     return sums + node.bias.astype(np.int64)[:, None, None]
+
+
+def _convolve_deformable(
+    node: DeformableConvolution, operands: list[Int8Array], zero_point: int
+) -> Int64Array:
+    """Return bias + sums, int64 (images, out, height, width)."""
+    value, offsets = operands[:2]
+    mask = operands[2] if node.sampling.offsets is Offsets.MODULATED else None
+    out, inner, *kernel = node.weight.shape
+    if inner * node.groups != value.shape[1]:
+        raise GraphError(f"node {node.name!r}: weights of {inner} input channels in {node.groups} "
+                         f"groups meet a tensor of {value.shape[1]}")
+    channels_last = np.ascontiguousarray(value.transpose(0, 2, 3, 1))
+    images, _, height, width = offsets.shape
+    weight = node.weight.reshape(node.groups, out // node.groups, inner, *kernel).astype(np.int64)
+    sums = np.zeros((images, height, width, node.groups, out // node.groups), np.int64)
+    base_y = (np.arange(height) * node.stride[0] - node.padding.top)[:, None]
+    base_x = (np.arange(width) * node.stride[1] - node.padding.left)[None, :]
+    for tap, (ky, kx) in enumerate(np.ndindex(*kernel)):
+        rows, columns = displacement(node.sampling, offsets, (kernel[0], kernel[1]), ky, kx)
+        samples = sample(
+            channels_last,
+            rows + (base_y + ky * node.dilation[0] << FRACTION_BITS),
+            columns + (base_x + kx * node.dilation[1] << FRACTION_BITS),
+            zero_point=zero_point, interpolate=node.sampling.interpolate,
+            mask=None if mask is None else mask[:, tap])
+        grouped = samples.reshape(images, height, width, node.groups, inner).astype(np.int64)
+        sums += np.einsum("nhwgi,goi->nhwgo", grouped - zero_point, weight[..., ky, kx],
+                          optimize=True)
+    merged = sums.reshape(images, height, width, out).transpose(0, 3, 1, 2)
+    return merged + node.bias.astype(np.int64)[:, None, None]
 
 
 def _exact_float(weight: Int8Array, zero_point: int) -> type[np.floating[Any]]:

@@ -11,14 +11,17 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DeformableConvolution,
     DepthwiseConvolution,
     Graph,
     Lookup,
     MaxPool,
     Node,
     Requantization,
+    SelectChannels,
     Shape,
     Tensor,
+    Upsample,
 )
 from pliant.compiler.operation import Operation, Reduction, Window
 from pliant.spec.config import AcceleratorConfig
@@ -33,8 +36,10 @@ from pliant.spec.numerics import (
     WEIGHT_MIN,
     Rounding,
 )
+from pliant.spec.sampling import FRACTION_BITS, MASK_ONE, MAX_SCALED_KERNEL, Offsets
 
-SUPPORTED = (Convolution, DepthwiseConvolution, Add, MaxPool, AveragePool, Lookup, Clip)
+SUPPORTED = (Convolution, DepthwiseConvolution, DeformableConvolution, Add, MaxPool, AveragePool,
+             Lookup, Clip, SelectChannels, Upsample)
 _POST = {field.name: field for field in fields(Post)}
 _MATRIX = {field.name: field for field in fields(Matrix)}
 
@@ -85,6 +90,10 @@ def _range(layer: str, what: str, value: int, low: int, high: int, remedy: str =
 
 def _check_operands(node: Node, inputs: list[Tensor]) -> None:
     arity = 2 if isinstance(node, Add) else 1
+    if isinstance(node, DeformableConvolution):
+        arity = 3 if node.sampling.offsets is Offsets.MODULATED else 2
+    if isinstance(node, SelectChannels):
+        arity = max(1, len(inputs))
     if len(inputs) != arity:
         raise CompileError(node.name, f"{type(node).__name__} has {len(inputs)} inputs",
                            f"it takes {arity}")
@@ -94,6 +103,10 @@ def _check_operands(node: Node, inputs: list[Tensor]) -> None:
                            "both operands need one shape; broadcasting is not supported")
     if isinstance(node, (Convolution, DepthwiseConvolution)):
         _check_weights(node, inputs[0])
+    if isinstance(node, DeformableConvolution):
+        _check_deformable(node, inputs)
+    if isinstance(node, SelectChannels):
+        _check_selection(node, inputs)
     if isinstance(node, Lookup) and (node.table.shape != (256,) or node.table.dtype != np.int8):
         raise CompileError(node.name, f"table is {node.table.dtype} {node.table.shape}",
                            "it must be int8 (256,)")
@@ -106,6 +119,75 @@ def _check_operands(node: Node, inputs: list[Tensor]) -> None:
                            "correct the declared shape or the window")
 
 
+def _check_deformable(node: DeformableConvolution, inputs: list[Tensor]) -> None:
+    """Check weights, sampling, and the shapes and zero points of offsets and masks."""
+    name, sampling = node.name, node.sampling
+    if node.weight.ndim != 4 or node.weight.dtype != np.int8:
+        raise CompileError(name, f"weight is {node.weight.dtype} {node.weight.shape}",
+                           "it must be int8 (out, in / groups, kernel height, kernel width)")
+    _check_weight_range(node)
+    out, inner, *kernel = node.weight.shape
+    if node.groups < 1 or out % node.groups or inner * node.groups != inputs[0].shape[0]:
+        raise CompileError(
+            name, f"weights of {inner} to {out} channels in {node.groups} groups, the input "
+            f"{inputs[0].name!r} has {inputs[0].shape[0]} channels",
+            "groups must divide the output channels, and groups times the weights' input channels "
+            "be those of the input")
+    _range(name, "fraction_bits of the offsets", sampling.fraction_bits, 0, FRACTION_BITS)
+    if sampling.offsets is Offsets.NONE:
+        raise CompileError(name, "it has no offsets", "use a Convolution")
+    _range(name, "the least offset", sampling.minimum, INT8_MIN, INT8_MAX)
+    _range(name, "the greatest offset", sampling.maximum, sampling.minimum, INT8_MAX)
+    if sampling.offsets is Offsets.SCALED:
+        for side in kernel:
+            if side % 2 == 0 or side > MAX_SCALED_KERNEL:
+                raise CompileError(name, f"one offset per pixel scales a {kernel[0]}x{kernel[1]} "
+                                   "kernel", f"sides must be odd, at most {MAX_SCALED_KERNEL}")
+    size = output_shape(node, inputs[0].shape)[1:]
+    for what, tensor, channels, zero_point in zip(
+            ("offsets", "masks"), inputs[1:],
+            (sampling.offset_channels((kernel[0], kernel[1])),
+             sampling.mask_channels((kernel[0], kernel[1]))), (0, -MASK_ONE), strict=False):
+        if tensor.shape != (channels, *size):
+            raise CompileError(name, f"{what} {tensor.name!r} have shape {tensor.shape}",
+                               f"they must have shape {(channels, *size)}")
+        if tensor.zero_point != zero_point:
+            raise CompileError(name, f"{what} {tensor.name!r} have zero point {tensor.zero_point}",
+                               f"it must be {zero_point}")
+
+
+def _check_selection(node: SelectChannels, inputs: list[Tensor]) -> None:
+    """Check that channels exist and that all tensors mean the same by an integer."""
+    channels = node.channels
+    if channels.ndim != 2 or channels.shape[1] != 2 or not len(channels):
+        raise CompileError(node.name, f"channels have shape {channels.shape}",
+                           "each needs the index of an input and a channel of it")
+    for tensor in inputs:
+        if tensor.shape[1:] != inputs[0].shape[1:]:
+            raise CompileError(node.name, f"it joins tensors of {inputs[0].shape[1:]} and "
+                               f"{tensor.shape[1:]} pixels", "all need one size")
+        if (tensor.scale, tensor.zero_point) != (node.output.scale, node.output.zero_point):
+            raise CompileError(
+                node.name, f"{tensor.name!r} has scale {tensor.scale:g} and zero point "
+                f"{tensor.zero_point}, the result {node.output.scale:g} and "
+                f"{node.output.zero_point}", "give all tensors that are joined one quantizer")
+    sizes = np.array([tensor.shape[0] for tensor in inputs])
+    sources = channels[:, 0]
+    if sources.min() < 0 or sources.max() >= len(inputs) or channels[:, 1].min() < 0 or bool(
+            (channels[:, 1] >= sizes[sources]).any()):
+        raise CompileError(node.name, "it selects a channel that no input has",
+                           f"the inputs have {', '.join(map(str, sizes))} channels")
+
+
+def _check_weight_range(node: Convolution | DepthwiseConvolution | DeformableConvolution) -> None:
+    _range(node.name, "the smallest weight", int(node.weight.min(initial=0)), WEIGHT_MIN,
+           WEIGHT_MAX, "quantize weights to the narrow range, as Brevitas does: the matrix array "
+           "puts two of them in one multiplier")
+    if node.bias.shape != (node.weight.shape[0],):
+        raise CompileError(node.name, f"bias has shape {node.bias.shape}",
+                           f"it must have one entry per output channel, {node.weight.shape[0]}")
+
+
 def _check_weights(node: Convolution | DepthwiseConvolution, source: Tensor) -> None:
     """Check shapes, type and range of weights, and the shape of biases."""
     dense = isinstance(node, Convolution)
@@ -114,9 +196,7 @@ def _check_weights(node: Convolution | DepthwiseConvolution, source: Tensor) -> 
     if node.weight.ndim != (4 if dense else 3) or node.weight.dtype != np.int8:
         raise CompileError(node.name, f"weight is {node.weight.dtype} {node.weight.shape}",
                            f"it must be int8 {axes}")
-    _range(node.name, "the smallest weight", int(node.weight.min(initial=0)), WEIGHT_MIN,
-           WEIGHT_MAX, "quantize weights to the narrow range, as Brevitas does: the matrix array "
-           "puts two of them in one multiplier")
+    _check_weight_range(node)
     channels = node.weight.shape[1 if dense else 0]
     if channels != source.shape[0]:
         raise CompileError(
@@ -124,16 +204,18 @@ def _check_weights(node: Convolution | DepthwiseConvolution, source: Tensor) -> 
             f"{source.shape[0]}",
             "grouped convolution must be written as a dense one, with zeros" if dense else
             "a depthwise convolution has one kernel for each input channel")
-    if node.bias.shape != (node.weight.shape[0],):
-        raise CompileError(node.name, f"bias has shape {node.bias.shape}",
-                           f"it must have one entry per output channel, {node.weight.shape[0]}")
 
 
 def output_shape(node: Node, shape: Shape) -> Shape:
     """Return the shape that `node` computes from an input of `shape`."""
-    if not isinstance(node, (Convolution, DepthwiseConvolution, MaxPool, AveragePool)):
+    if isinstance(node, SelectChannels):
+        return len(node.channels), *shape[1:]
+    if isinstance(node, Upsample):
+        return shape[0], 2 * shape[1], 2 * shape[2]
+    kernels = (Convolution, DepthwiseConvolution, DeformableConvolution)
+    if not isinstance(node, (*kernels, MaxPool, AveragePool)):
         return shape
-    if isinstance(node, (Convolution, DepthwiseConvolution)):
+    if isinstance(node, kernels):
         channels, kernel = node.weight.shape[0], node.weight.shape[-2:]
     else:
         channels, kernel = shape[0], node.kernel

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 """Version of the instruction set and the register map; part of every fingerprint."""
 
 FEATURE_BANKS = 4
@@ -80,6 +80,9 @@ class AcceleratorConfig:
         Per-channel records (bias, multiplier, shift) of the parameter buffer.
     accumulator_depth : int
         Output pixels in each of the two accumulator banks.
+    offset_depth : int
+        Words (``rows`` bytes) of the memory for a tile's sampling offsets; 0 builds no deformable
+        convolution.
     multiplier_bits : int
         Width of the unsigned requantization multiplier: 8, 16 or 31.
     queue_depth : int
@@ -100,6 +103,7 @@ class AcceleratorConfig:
     tap_depth: int
     parameter_depth: int
     accumulator_depth: int
+    offset_depth: int = 0
     multiplier_bits: int = 16
     queue_depth: int = 8
     board: Board = Board()
@@ -124,6 +128,8 @@ class AcceleratorConfig:
         self._require_power_of_two("tap_depth", 16, 1 << 16)
         self._require_power_of_two("parameter_depth", 2 * self.cols, 1 << 12)
         self._require_power_of_two("accumulator_depth", 16, 1 << 12)
+        if self.offset_depth != 0:
+            self._require_power_of_two("offset_depth", 16, 1 << 16)
         self._require("multiplier_bits", self.multiplier_bits in (8, 16, 31),
                       "must be 8, 16 or 31")
         self._require_power_of_two("queue_depth", 2, 64)
@@ -161,6 +167,11 @@ class AcceleratorConfig:
         return 8 if self.multiplier_bits <= 16 else 16
 
     @property
+    def mask_depth(self) -> int:
+        """Words of the memory for a tile's sampling masks: a tap has one, but two offsets."""
+        return self.offset_depth // 2
+
+    @property
     def feature_bytes(self) -> int:
         """Capacity of the feature buffer in bytes."""
         return FEATURE_BANKS * self.feature_depth * self.lanes
@@ -190,25 +201,25 @@ PRESETS: dict[str, AcceleratorConfig] = {
         AcceleratorConfig(
             name="tiny", rows=4, cols=8, axi_data_bytes=8, axi_burst_beats=16, axi_outstanding=4,
             feature_depth=512, weight_depth=1024, tap_depth=64, parameter_depth=64,
-            accumulator_depth=64,
+            accumulator_depth=64, offset_depth=512,
             multiplier_bits=31, queue_depth=4,
         ),
         AcceleratorConfig(
             name="pynq_z2", rows=16, cols=16, axi_data_bytes=16,
             feature_depth=4096, weight_depth=8192, tap_depth=512, parameter_depth=1024,
-            accumulator_depth=512,
+            accumulator_depth=512, offset_depth=1024,
             board=Board(clock_mhz=125, ddr_bytes_per_cycle=12, dsp_slices=180),
         ),
         AcceleratorConfig(
             name="ultra96", rows=16, cols=32, axi_data_bytes=32,
             feature_depth=8192, weight_depth=4096, tap_depth=512, parameter_depth=1024,
-            accumulator_depth=512,
+            accumulator_depth=512, offset_depth=1024,
             board=Board(clock_mhz=250, ddr_bytes_per_cycle=24, dsp_slices=320),
         ),
         AcceleratorConfig(
             name="kv260", rows=32, cols=64, axi_data_bytes=64,
             feature_depth=8192, weight_depth=8192, tap_depth=512, parameter_depth=1024,
-            accumulator_depth=512,
+            accumulator_depth=512, offset_depth=1024,
             board=Board(clock_mhz=250, ddr_bytes_per_cycle=56, dsp_slices=1180),
         ),
     )

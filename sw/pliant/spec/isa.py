@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.numerics import INT8_MIN, Rounding
+from pliant.spec.sampling import FRACTION_BITS, Offsets
 
 INSTRUCTION_BYTES = 64
 OPCODE_BITS = 4
@@ -230,6 +231,14 @@ class Matrix(Instruction):
     ``[0, height) x [0, width)`` every lane reads `pad_value`. Pixel (y, x) adds to entry
     ``accumulator_base + y*out_width + x`` of the bank; the first pass overwrites it unless
     `accumulate` is set.
+
+    With `narrow_weights` a word of the weight buffer holds two rows of int4: byte c has row 2r in
+    its low and row 2r + 1 in its high half.
+
+    With `offsets` taps are displaced and words interpolated as :mod:`pliant.spec.sampling` defines,
+    `pad_value` being the zero point. If `offset_load` is set, the offsets (and masks) of the tile
+    are first copied from their regions, where pixel (0, 0) is at ``(offset_y, offset_x)``, to the
+    offset memory; else they are still there from an instruction before, for a tile of equal size.
     """
 
     opcode: ClassVar[int] = 4
@@ -257,6 +266,48 @@ class Matrix(Instruction):
     accumulator_bank: int = bits(1, "bank that is filled")
     accumulator_base: int = bits(12, "entry of pixel (0, 0)", depth="accumulator_depth")
     accumulate: int = bits(1, "add to what the entries hold")
+    narrow_weights: int = bits(1, "weights are int4")
+    offsets: int = bits(2, "what displaces the taps", values=Offsets)
+    interpolate: int = bits(1, "offsets: bilinear; else the nearest pixel")
+    offset_shift: int = bits(3, "offsets: left shift to sixteenths of a pixel")
+    offset_min: int = bits(8, "lower clamp of an offset, before the shift", signed=True)
+    offset_max: int = bits(8, "upper clamp of an offset", signed=True)
+    offset_load: int = bits(1, "copy the tile's offsets and masks to the offset memory")
+    offset_source: int = bits(16, "bank address of the offset region", depth="feature_depth")
+    offset_group_stride: int = bits(16, "bank addresses from a lane group to the next")
+    offset_row_stride: int = bits(12, "bank addresses from a row pair to the next")
+    offset_y: int = bits(11, "row of output (0, 0) in the offset region")
+    offset_x: int = bits(11, "column of output (0, 0) in the offset region")
+    offset_groups: int = bits(4, "lane groups of offsets", minimum=1, default=1)
+    mask_source: int = bits(16, "MODULATED: bank address of the mask region",
+                            depth="feature_depth")
+    mask_group_stride: int = bits(16, "bank addresses from a lane group to the next")
+    mask_row_stride: int = bits(12, "bank addresses from a row pair to the next")
+    mask_y: int = bits(11, "row of output (0, 0) in the mask region")
+    mask_x: int = bits(11, "column of output (0, 0) in the mask region")
+    mask_groups: int = bits(4, "lane groups of masks", minimum=1, default=1)
+
+    def check(self, config: AcceleratorConfig) -> None:
+        """Raise InstructionError when a field passes what `config` has, or fields disagree."""
+        super().check(config)
+        if not self.offsets:
+            return
+        if not config.offset_depth:
+            raise InstructionError(f"Matrix.offsets = {Offsets(self.offsets).name} needs an offset "
+                                   f"memory, offset_depth of {config.name!r} is 0")
+        self._check_range("offset_shift", 0, FRACTION_BITS,
+                          f"be at most {FRACTION_BITS}: offsets have up to {FRACTION_BITS} "
+                          "fraction bits")
+        self._check_range("offset_min", INT8_MIN, self.offset_max, "not exceed offset_max")
+        pixels = self.out_height * self.out_width
+        if pixels * self.offset_groups > config.offset_depth:
+            raise InstructionError(
+                f"Matrix: {pixels} pixels with {self.offset_groups} lane groups of offsets pass "
+                f"offset_depth = {config.offset_depth} of {config.name!r}")
+        if self.offsets == Offsets.MODULATED and pixels * self.mask_groups > config.mask_depth:
+            raise InstructionError(
+                f"Matrix: {pixels} pixels with {self.mask_groups} lane groups of masks pass "
+                f"mask_depth = {config.mask_depth} of {config.name!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +324,8 @@ class Post(Instruction):
     `clip_min`..`clip_max`; if `add_enable`, add the residual word of group g at
     ``(residual_y + y, residual_x + x)`` as :func:`pliant.spec.numerics.add` does; if
     `table_enable`, replace v by ``table[v & 255]``. Written to group g at
-    ``(destination_y + y, destination_x + x)``.
+    ``(destination_y + y, destination_x + x)``; with `upsample` to the four pixels from
+    ``(destination_y + 2*y, destination_x + 2*x)`` on, one address of all banks.
     """
 
     opcode: ClassVar[int] = 5
@@ -308,6 +360,7 @@ class Post(Instruction):
     destination_row_stride: int = bits(12, "bank addresses from a row pair to the next")
     destination_y: int = bits(11, "row of output (0, 0) in its region")
     destination_x: int = bits(11, "column of output (0, 0) in its region")
+    upsample: int = bits(1, "write each word to 2x2 pixels; destination_y and _x are even")
     parameters: int = bits(12, "first of cols parameter records; a multiple of cols",
                            depth="parameter_depth")
     rounding: int = bits(2, "rounding of both shifts", values=Rounding)
@@ -339,6 +392,9 @@ class Post(Instruction):
         if self.parameters % config.cols:
             raise InstructionError(f"Post.parameters = {self.parameters} must be a multiple of "
                                    f"cols = {config.cols} of {config.name!r}")
+        if self.upsample and (self.destination_y % 2 or self.destination_x % 2):
+            raise InstructionError(f"Post.destination_y = {self.destination_y} and destination_x = "
+                                   f"{self.destination_x} must be even with upsample")
         self._check_range("clip_min", INT8_MIN, self.clip_max, "not exceed clip_max")
         self._check_range("add_clip_min", INT8_MIN, self.add_clip_max, "not exceed add_clip_max")
 
