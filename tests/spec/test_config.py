@@ -49,7 +49,8 @@ def test_every_hardware_field_changes_the_fingerprint_and_nothing_else_does() ->
     other: dict[str, object] = {
         "rows": 32, "cols": 64, "axi_data_bytes": 16, "axi_address_bits": 36,
         "axi_burst_beats": 32, "axi_outstanding": 8, "feature_depth": 4096, "weight_depth": 8192,
-        "tap_depth": 256, "parameter_depth": 512, "accumulator_depth": 256, "multiplier_bits": 31,
+        "tap_depth": 256, "parameter_depth": 512, "accumulator_depth": 256, "offset_depth": 512,
+        "multiplier_bits": 31,
         "queue_depth": 4, "name": "mine", "board": Board(clock_mhz=1),
     }
     assert set(other) == {field.name for field in dataclasses.fields(AcceleratorConfig)}

@@ -126,6 +126,7 @@ def _check_deformable(node: DeformableConvolution, inputs: list[Tensor]) -> None
         raise CompileError(name, f"weight is {node.weight.dtype} {node.weight.shape}",
                            "it must be int8 (out, in / groups, kernel height, kernel width)")
     _check_weight_range(node)
+    _check_bias(node)
     out, inner, *kernel = node.weight.shape
     if node.groups < 1 or out % node.groups or inner * node.groups != inputs[0].shape[0]:
         raise CompileError(
@@ -183,6 +184,9 @@ def _check_weight_range(node: Convolution | DepthwiseConvolution | DeformableCon
     _range(node.name, "the smallest weight", int(node.weight.min(initial=0)), WEIGHT_MIN,
            WEIGHT_MAX, "quantize weights to the narrow range, as Brevitas does: the matrix array "
            "puts two of them in one multiplier")
+
+
+def _check_bias(node: Convolution | DepthwiseConvolution | DeformableConvolution) -> None:
     if node.bias.shape != (node.weight.shape[0],):
         raise CompileError(node.name, f"bias has shape {node.bias.shape}",
                            f"it must have one entry per output channel, {node.weight.shape[0]}")
@@ -204,6 +208,7 @@ def _check_weights(node: Convolution | DepthwiseConvolution, source: Tensor) -> 
             f"{source.shape[0]}",
             "grouped convolution must be written as a dense one, with zeros" if dense else
             "a depthwise convolution has one kernel for each input channel")
+    _check_bias(node)
 
 
 def output_shape(node: Node, shape: Shape) -> Shape:
