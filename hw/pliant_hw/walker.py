@@ -47,6 +47,20 @@ poolings are cut by :class:`pliant_hw.patches.PatchWalker`.)
 """
 
 
+COORDINATES = data.StructLayout({
+    "y": signed(COORDINATE_BITS),
+    "x": signed(COORDINATE_BITS),
+    "group_base": unsigned(16),
+    "outer_first": unsigned(1),
+    "outer_y": unsigned(SIZE_BITS),
+    "outer_x": unsigned(SIZE_BITS),
+})
+"""Where a position is: row and column, base address of its lane group, outer loops' indices.
+
+`outer_first` marks the first of them.
+"""
+
+
 def position_layout(config: AcceleratorConfig, tag: ShapeLike) -> data.StructLayout:
     """Return what a walker yields for one position.
 
@@ -55,6 +69,7 @@ def position_layout(config: AcceleratorConfig, tag: ShapeLike) -> data.StructLay
     whole first inner pair, `last` the very last position; `tag` comes with the nest.
     """
     return data.StructLayout({
+        "at": COORDINATES,
         "bank": unsigned(2),
         "address": unsigned(feature_address_bits(config)),
         "inside": unsigned(1),
@@ -183,6 +198,9 @@ class Walker(wiring.Component):
                 flags.first.eq(first),
                 flags.last.eq(last),
                 flags.tag.eq(tag),
+                flags.at.y.eq(y), flags.at.x.eq(x), flags.at.group_base.eq(group_base),
+                flags.at.outer_first.eq((outer_x == 0) & (outer_y == 0)),
+                flags.at.outer_y.eq(outer_y), flags.at.outer_x.eq(outer_x),
                 self.position.valid.eq(valid),
                 out.eq(flags),
                 out.address.eq(row_low + row_high + column),
