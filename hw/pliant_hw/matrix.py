@@ -25,8 +25,8 @@ class WeightLoader(wiring.Component):
     Members
     -------
     instruction : In(stream)   decoded Matrix
-    ready : Out   the shadow tile is complete in time for a word issued now
-    take : In   a word that will swap the tiles is issued now; only when `ready`
+    ready : Out   the shadow tile is complete in time for a word requested in the next cycle
+    take : In   a word that will swap the tiles is requested now; only after a cycle with `ready`
     read_enable, address : Out, data : In   weight buffer, latency 1
     write, row : Out   to the array's shadow tile, with the buffer's data
     """
@@ -71,12 +71,12 @@ class WeightLoader(wiring.Component):
             last_group.eq(group == current.groups - 1),
             last_pass.eq(last_x & last_y & last_group),
         ]
-        # High from the last row's read on: the word's swap comes FEATURE_READ_LATENCY cycles after
-        # its issue, that row's write one cycle after its read.
+        # High from the last row's read but one: the word's swap comes FEATURE_READ_LATENCY cycles
+        # after its request, the last row's write one cycle after its read.
         assert FEATURE_READ_LATENCY >= 2
         with m.If(self.take):
             m.d.sync += self.ready.eq(0)
-        with m.Elif(loading & (row == rows - 2)):
+        with m.Elif(loading & (row == rows - 3)):
             m.d.sync += self.ready.eq(1)
         m.d.sync += [self.write.eq(loading), self.row.eq(row)]
 
@@ -114,8 +114,9 @@ class MatrixUnit(wiring.Component):
     """Executes Matrix instructions, one word a cycle, without a bubble between passes or tiles.
 
     Latency from the acceptance of a feature word to its accumulation: FEATURE_READ_LATENCY + 2
-    cycles and the array's. A pass takes max(pixels, rows) cycles, plus one for each bank
-    conflict; an instruction with `accumulate` starts two cycles later.
+    cycles and the array's. The request is a register, so that no path from the walker reaches what
+    shares the buffer. A pass takes max(pixels, rows) cycles, plus one for each bank conflict; an
+    instruction with `accumulate` starts two cycles later.
 
     Parameters
     ----------
@@ -186,8 +187,10 @@ class MatrixUnit(wiring.Component):
         m.submodules.array = array = self._array
         m.submodules.accepted = instruction = StreamRegister(instruction_layout(Matrix))
         m.submodules.pending = pending = StreamBuffer(walker.nest.payload.shape())
+        m.submodules.walked = walked = StreamBuffer(walker.position.payload.shape())
         wiring.connect(m, wiring.flipped(self.instruction), instruction.input)
         wiring.connect(m, pending.output, walker.nest)
+        wiring.connect(m, walker.position, walked.input)
 
         # An instruction goes to the weight loader and, through a queue, to the walker.
         offered, new = instruction.output, instruction.output.payload
@@ -210,44 +213,56 @@ class MatrixUnit(wiring.Component):
             tag.base.eq(new.accumulator_base), tag.accumulate.eq(new.accumulate),
         ]
 
-        # Issue: a position goes on when its weights are there and the buffer takes the request.
+        # Issue: a position becomes the request when its weights are there and the one before goes.
         # A partial sum can be read again ACCUMULATE_DISTANCE cycles later. That takes care where
         # an entry may come back sooner: after a pass of two pixels that a bank conflict stretched
         # (one of a single pixel still waits for weights), and where an accumulating instruction
         # starts.
-        position = walker.position.payload
-        valid = walker.position.valid
+        position = walked.output.payload
+        valid = walked.output.valid
+        request: Any = Signal(position.shape(), reset_less=True)
+        request_valid = Signal()
+        asking = Signal()  # the buffer is needed for it: not in padding
+        mask = Signal(FEATURE_BANKS, reset_less=True)  # its bank
+        requested = Signal()  # the buffer takes the request, or padding needs none
         weights_ready = Signal()
         issue = Signal()
         words = Signal(range(ACCUMULATE_DISTANCE + 1))  # of this pass; saturates
-        recent = Signal(ACCUMULATE_DISTANCE - 1)  # cycles before this one that issued a word
+        recent = Signal(ACCUMULATE_DISTANCE - 2)  # cycles before this one with a word requested
         hold = Signal()
-        m.d.sync += recent.eq(Cat(issue, recent))
+        m.d.sync += recent.eq(Cat(requested, recent))
         with m.If(issue):
             m.d.sync += words.eq(Mux(position.inner_first, 1, Mux(
                 words == ACCUMULATE_DISTANCE, ACCUMULATE_DISTANCE, words + 1)))
+        with m.If(requested | ~request_valid):
+            m.d.sync += [
+                request_valid.eq(valid & weights_ready), request.eq(position),
+                asking.eq(valid & weights_ready & position.inside), mask.eq(1 << position.bank),
+            ]
         m.d.comb += [
-            hold.eq(recent.any() & Mux(position.first, position.tag.accumulate,
-                                       words < ACCUMULATE_DISTANCE)),
-            weights_ready.eq(~position.inner_first | (loader.ready & ~hold)),
-            self.feature.valid.eq(valid & position.inside & weights_ready),
-            self.feature.mask.eq(1 << position.bank),
-            issue.eq(valid & weights_ready & (~position.inside | self.feature.ready)),
-            walker.position.ready.eq(issue),
-            loader.take.eq(issue & position.inner_first),
-            self.active.eq(issue),
+            hold.eq((request_valid | recent.any()) & Mux(
+                position.first, position.tag.accumulate, words < ACCUMULATE_DISTANCE)),
+            weights_ready.eq(~position.inner_first | (
+                loader.ready & ~(request_valid & request.inner_first) & ~hold)),
+            issue.eq(valid & weights_ready & (requested | ~request_valid)),
+            walked.output.ready.eq(issue),
+            self.feature.valid.eq(asking),
+            self.feature.mask.eq(mask),
+            requested.eq(request_valid & (~asking | self.feature.ready)),
+            loader.take.eq(requested & request.inner_first),
+            self.active.eq(requested),
             self.wait_weights.eq(valid & ~weights_ready),
-            self.wait_bank.eq(self.feature.valid & ~self.feature.ready),
+            self.wait_bank.eq(asking & ~self.feature.ready),
         ]
-        m.d.comb += [self.feature.address[bank].eq(position.address)
+        m.d.comb += [self.feature.address[bank].eq(request.address)
                      for bank in range(FEATURE_BANKS)]
 
         # What must be known of a word later on travels beside it. Only the valid bits have a reset:
         # the rest can become shift registers made of LUTs, which have none.
         stages = FEATURE_READ_LATENCY + array.latency - 1
         valids = Signal(stages)
-        m.d.sync += valids.eq(Cat(issue, valids))
-        positions: list[Any] = [position]
+        m.d.sync += valids.eq(Cat(requested, valids))
+        positions: list[Any] = [request]
         for stage in range(stages):
             later: Any = Signal(position.shape(), name=f"position_{stage}", reset_less=True)
             m.d.sync += later.eq(positions[-1])
