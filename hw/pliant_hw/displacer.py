@@ -10,7 +10,6 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
-from pliant.spec.isa import Matrix
 from pliant.spec.sampling import FRACTION_BITS, MASK_ONE, MAX_SCALED_KERNEL, Offsets
 from pliant_hw.layouts import feature_address_bits
 from pliant_hw.pipeline import loaded
@@ -237,7 +236,8 @@ class Displacer(wiring.Component):
         wanted = later(Cat(wanted_y[i] & wanted_x[j] for i in range(2) for j in range(2)),
                        "wanted_8")
         odd_y, odd_x = later(odd_y, "odd_y_8"), later(odd_x, "odd_x_8")
-        fraction_y, fraction_x = later(fraction_y, "fraction_y_8"), later(fraction_x, "fraction_x_8")
+        fraction_y, fraction_x = (later(value, f"fraction_{name}_8")
+                                  for name, value in (("y", fraction_y), ("x", fraction_x)))
         factor = later(factor, "factor_8")
         at = stage()
         out = self.sample.payload
@@ -292,5 +292,3 @@ class Displacer(wiring.Component):
     def _inside(position: Value, size: Value) -> Value:
         return (position >= 0) & (position < size)
 
-
-__all__ = ["DISPLACEMENT", "Displacer", "displacement_fields", "sample_layout"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +12,7 @@ from pliant.spec.config import AcceleratorConfig
 from pliant.spec.numerics import INT8_MAX, INT8_MIN
 from pliant.spec.sampling import FRACTION_BITS, SAMPLE_SHIFT
 from pliant_hw.displacer import NEIGHBOURS
-from pliant_hw.pipeline import clip, delayed, stages
+from pliant_hw.pipeline import add_with_carry, clip, delayed, stages
 from pliant_hw.products import lut_product
 
 INTERPOLATOR_LATENCY = 11
@@ -143,11 +143,10 @@ class _Lane(wiring.Component):
             m, total, half, f"masked_{place}"), f"half_{place}")
             for place, half in enumerate((self.factor[:HALF_BITS], self.factor[HALF_BITS:]))]
         product = register(8, TOTAL_BITS + 8, halves[0] + (halves[1] << HALF_BITS), "product")
-        below_half = (1 << SAMPLE_SHIFT - 1) - 1
+        below_half = Const((1 << SAMPLE_SHIFT - 1) - 1, signed(SAMPLE_SHIFT))
         bits = TOTAL_BITS + 8 - SAMPLE_SHIFT + 1
-        rounded = register(9, bits, (Cat(1, product).as_signed() + Cat(
-            product[SAMPLE_SHIFT], below_half_bits(below_half)).as_signed()) >> SAMPLE_SHIFT + 1,
-            "rounded")
+        rounded = register(9, bits, add_with_carry(
+            product, below_half, product[SAMPLE_SHIFT]) >> SAMPLE_SHIFT, "rounded")
         with m.If(self.enable[10]):
             clip(m, rounded + self.late_zero_point, INT8_MIN, INT8_MAX, self.result)
         return m

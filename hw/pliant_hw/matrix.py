@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import ACCUMULATE_DISTANCE, FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Matrix
 from pliant_hw.array import ArrayFactory, MatrixArray, sum_shape
+from pliant_hw.displacer import NEIGHBOURS
+from pliant_hw.interpolator import INTERPOLATOR_LATENCY, Interpolator
 from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
+from pliant_hw.pipeline import delayed
+from pliant_hw.sampler import Sampler
 from pliant_hw.streams import StreamBuffer, StreamRegister
-from pliant_hw.walker import Walker
 
 
 class WeightLoader(wiring.Component):
@@ -176,41 +179,23 @@ class MatrixUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        tag_layout = data.StructLayout({
-            "pad_value": signed(8),
-            "bank": unsigned(1),
-            "base": unsigned(12),
-            "accumulate": unsigned(1),
-        })
-        m.submodules.walker = walker = Walker(config=config, tag=tag_layout)
+        m.submodules.sampler = sampler = Sampler(config=config)
         m.submodules.loader = loader = WeightLoader(config=config)
         m.submodules.array = array = self._array
         m.submodules.accepted = instruction = StreamRegister(instruction_layout(Matrix))
-        m.submodules.pending = pending = StreamBuffer(walker.nest.payload.shape())
-        m.submodules.walked = walked = StreamBuffer(walker.position.payload.shape())
         wiring.connect(m, wiring.flipped(self.instruction), instruction.input)
-        wiring.connect(m, pending.output, walker.nest)
-        wiring.connect(m, walker.position, walked.input)
 
-        # An instruction goes to the weight loader and, through a queue, to the walker.
+        # An instruction goes to the sampler and, through a queue, to the weight loader, which takes
+        # it a tile before its first word; the sampler begins earlier, by its pipeline's length.
+        m.submodules.to_load = to_load = StreamBuffer(instruction_layout(Matrix))
+        wiring.connect(m, to_load.output, loader.instruction)
         offered, new = instruction.output, instruction.output.payload
-        nest, tag = pending.input.payload.nest, pending.input.payload.tag
         m.d.comb += [
-            loader.instruction.payload.eq(new),
-            loader.instruction.valid.eq(offered.valid & pending.input.ready),
-            pending.input.valid.eq(offered.valid & loader.instruction.ready),
-            offered.ready.eq(loader.instruction.ready & pending.input.ready),
-            nest.base.eq(new.source), nest.group_stride.eq(new.group_stride),
-            nest.row_stride.eq(new.row_stride),
-            nest.height.eq(new.height), nest.width.eq(new.width),
-            nest.origin_y.eq(new.origin_y), nest.origin_x.eq(new.origin_x),
-            nest.groups.eq(new.groups),
-            nest.outer_height.eq(new.kernel_height), nest.outer_width.eq(new.kernel_width),
-            nest.outer_step_y.eq(new.dilation_y), nest.outer_step_x.eq(new.dilation_x),
-            nest.inner_height.eq(new.out_height), nest.inner_width.eq(new.out_width),
-            nest.inner_step_y.eq(new.stride_y), nest.inner_step_x.eq(new.stride_x),
-            tag.pad_value.eq(new.pad_value), tag.bank.eq(new.accumulator_bank),
-            tag.base.eq(new.accumulator_base), tag.accumulate.eq(new.accumulate),
+            to_load.input.payload.eq(new),
+            to_load.input.valid.eq(offered.valid & sampler.instruction.ready),
+            sampler.instruction.payload.eq(new),
+            sampler.instruction.valid.eq(offered.valid & to_load.input.ready),
+            offered.ready.eq(to_load.input.ready & sampler.instruction.ready),
         ]
 
         # Issue: a position becomes the request when its weights are there and the one before goes.
@@ -218,12 +203,11 @@ class MatrixUnit(wiring.Component):
         # an entry may come back sooner: after a pass of two pixels that a bank conflict stretched
         # (one of a single pixel still waits for weights), and where an accumulating instruction
         # starts.
-        position = walked.output.payload
-        valid = walked.output.valid
+        position = sampler.sample.payload
+        valid = sampler.sample.valid
         request: Any = Signal(position.shape(), reset_less=True)
         request_valid = Signal()
         asking = Signal()  # the buffer is needed for it: not in padding
-        mask = Signal(FEATURE_BANKS, reset_less=True)  # its bank
         requested = Signal()  # the buffer takes the request, or padding needs none
         weights_ready = Signal()
         issue = Signal()
@@ -237,7 +221,7 @@ class MatrixUnit(wiring.Component):
         with m.If(requested | ~request_valid):
             m.d.sync += [
                 request_valid.eq(valid & weights_ready), request.eq(position),
-                asking.eq(valid & weights_ready & position.inside), mask.eq(1 << position.bank),
+                asking.eq(valid & weights_ready & position.need.any()),
             ]
         m.d.comb += [
             hold.eq((request_valid | recent.any()) & Mux(
@@ -245,21 +229,26 @@ class MatrixUnit(wiring.Component):
             weights_ready.eq(~position.inner_first | (
                 loader.ready & ~(request_valid & request.inner_first) & ~hold)),
             issue.eq(valid & weights_ready & (requested | ~request_valid)),
-            walked.output.ready.eq(issue),
-            self.feature.valid.eq(asking),
-            self.feature.mask.eq(mask),
+            sampler.sample.ready.eq(issue),
+            self.feature.valid.eq(asking | sampler.offsets.valid),
+            self.feature.mask.eq(Mux(asking, request.need, sampler.offsets.mask)),
+            sampler.offsets.ready.eq(self.feature.ready & ~asking),
+            sampler.offsets.data.eq(self.feature.data),
             requested.eq(request_valid & (~asking | self.feature.ready)),
             loader.take.eq(requested & request.inner_first),
             self.active.eq(requested),
             self.wait_weights.eq(valid & ~weights_ready),
             self.wait_bank.eq(asking & ~self.feature.ready),
         ]
-        m.d.comb += [self.feature.address[bank].eq(request.address)
-                     for bank in range(FEATURE_BANKS)]
+        m.d.comb += [self.feature.address[bank].eq(
+            Mux(asking, request.address[bank], sampler.offsets.address[bank]))
+            for bank in range(FEATURE_BANKS)]
 
         # What must be known of a word later on travels beside it. Only the valid bits have a reset:
         # the rest can become shift registers made of LUTs, which have none.
-        stages = FEATURE_READ_LATENCY + array.latency - 1
+        interpolates = config.offset_depth > 0
+        sampling = FEATURE_READ_LATENCY + (INTERPOLATOR_LATENCY if interpolates else 0)
+        stages = sampling + array.latency - 1
         valids = Signal(stages)
         m.d.sync += valids.eq(Cat(requested, valids))
         positions: list[Any] = [request]
@@ -268,24 +257,44 @@ class MatrixUnit(wiring.Component):
             m.d.sync += later.eq(positions[-1])
             positions.append(later)
 
-        arrived = positions[FEATURE_READ_LATENCY]
-        arrived_valid = valids[FEATURE_READ_LATENCY - 1]
-        lanes = data.ArrayLayout(signed(8), config.rows)
-        word: Any = Signal(lanes)
-        m.d.comb += word.as_value().eq(self.feature.data[arrived.bank])
+        # Weights stay as far ahead of words as they are when both have been read.
+        delay = sampling - FEATURE_READ_LATENCY
         m.d.comb += [
-            array.valid.eq(arrived_valid),
-            array.swap.eq(arrived.inner_first),
-            *(array.word[row].eq(
-                Mux(arrived.inside, word[row], arrived.tag.pad_value))
-              for row in range(config.rows)),
-            self.weight_enable.eq(loader.read_enable),
-            self.weight_address.eq(loader.address),
-            array.weight_write.eq(loader.write),
-            array.weight_row.eq(loader.row),
+            array.valid.eq(valids[sampling - 1]),
+            array.swap.eq(positions[sampling].inner_first),
+            self.weight_enable.eq(delayed(m, loader.read_enable, delay, "weight_enable")),
+            self.weight_address.eq(delayed(m, loader.address, delay, "weight_address",
+                                           reset_less=True)),
+            array.weight_write.eq(delayed(m, loader.write, delay, "weight_write")),
+            array.weight_row.eq(delayed(m, loader.row, delay, "weight_row", reset_less=True)),
             array.weight_data.eq(self.weight_data),
             self.sums.eq(array.sums),
         ]
+
+        arrived = positions[FEATURE_READ_LATENCY]
+        lanes = data.ArrayLayout(signed(8), config.lanes)
+        neighbours: list[Any] = []
+        for neighbour in range(NEIGHBOURS if interpolates else 1):
+            word: Any = Signal(lanes, name=f"word_{neighbour}")
+            bank = Cat(arrived.odd_x ^ (neighbour & 1), arrived.odd_y ^ (neighbour >> 1))
+            m.d.comb += word.as_value().eq(Mux(
+                arrived.inside[neighbour], self.feature.data[bank],
+                arrived.tag.pad_value.replicate(config.lanes)))
+            neighbours.append(word)
+        if interpolates:
+            m.submodules.interpolator = interpolator = Interpolator(config=config)
+            m.d.comb += [
+                interpolator.valid.eq(valids[FEATURE_READ_LATENCY - 1]),
+                *(to.eq(word) for to, word in zip(interpolator.words, neighbours, strict=True)),
+                interpolator.displaced.eq(arrived.displaced),
+                interpolator.fraction_y.eq(arrived.fraction_y),
+                interpolator.fraction_x.eq(arrived.fraction_x),
+                interpolator.factor.eq(arrived.factor),
+                interpolator.zero_point.eq(arrived.tag.pad_value),
+                array.word.eq(interpolator.word),
+            ]
+        else:
+            m.d.comb += array.word.eq(neighbours[0])
 
         leaving, leaving_valid = positions[-1], valids[-1]
         entry = Signal(range(config.accumulator_depth))  # of the word behind the leaving one
@@ -300,7 +309,7 @@ class MatrixUnit(wiring.Component):
             m.d.sync += entry.eq(self.add_entry + 1)
 
         finished = Signal(2)  # sums added, then written
-        in_flight = Signal(range(16))
+        in_flight = Signal(range(32))
         accepted = Signal()
         m.d.comb += accepted.eq(self.instruction.valid & self.instruction.ready)
         m.d.sync += [
