@@ -27,6 +27,8 @@ from pliant.compiler.graph import (
     Node,
     Padding,
     Requantization,
+    SelectChannels,
+    Upsample,
 )
 from pliant.spec.numerics import Rounding
 
@@ -59,9 +61,10 @@ def _evaluate(node: Node, operands: list[Tensor], zero_point: int, multiplier_bi
     if isinstance(node, (Convolution, DepthwiseConvolution)):
         weight, bias = (torch.from_numpy(array.astype(np.int32)) for array in
                         (node.weight, node.bias))
-        groups = 1
         if isinstance(node, DepthwiseConvolution):
             weight, groups = weight[:, None], len(weight)
+        else:
+            groups = node.groups
         padded = _pad(value - zero_point, node.padding, 0).int()
         sums = functional.conv2d(padded, _dilated(weight, node.dilation), bias, node.stride,
                                  groups=groups)
@@ -82,6 +85,12 @@ def _evaluate(node: Node, operands: list[Tensor], zero_point: int, multiplier_bi
         return torch.clamp(scaled + node.output.zero_point, node.clip_min, node.clip_max)
     if isinstance(node, Lookup):
         return torch.from_numpy(node.table.astype(np.int64))[value & 255]
+    if isinstance(node, SelectChannels):
+        starts = np.cumsum([0, *(operand.shape[1] for operand in operands)])
+        index = starts[node.channels[:, 0]] + node.channels[:, 1]
+        return torch.cat(operands, dim=1)[:, torch.from_numpy(index)]
+    if isinstance(node, Upsample):
+        return functional.interpolate(value.double(), scale_factor=2, mode="nearest").long()
     assert isinstance(node, Clip), node
     return torch.clamp(value, node.clip_min, node.clip_max)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pliant.compiler.buffers import Arena, Buffer
@@ -12,6 +12,7 @@ from pliant.compiler.layer_buffers import LayerBuffers, region_fields
 from pliant.compiler.layer_constants import LayerConstants
 from pliant.compiler.memory_plan import Constants, DdrTensor, Rectangle
 from pliant.compiler.operation import Reduction
+from pliant.compiler.pieces import Piece
 from pliant.compiler.step import Extent, Step, StoreTask, Sums
 from pliant.compiler.tiling import Tiling
 from pliant.spec.config import AcceleratorConfig
@@ -91,9 +92,11 @@ class LayerSteps:
         self.operation = geometry.operation
         self.tiling = tiling
         self.layer = layer
-        self.source = homes[self.operation.inputs[0]]
+        self.sources = [homes[name] for name in self.operation.windows]
+        self._resident = frozenset(
+            i for i, home in enumerate(self.sources) if home.chip is not None)
         self.result = homes[self.operation.output.name]
-        self.residual = homes[self.operation.inputs[1]] if self.operation.residual else None
+        self.residual = homes[self.operation.inputs[-1]] if self.operation.residual else None
         self.row_tiles = geometry.rows.split(tiling.tile_height)
         self.column_tiles = geometry.columns.split(tiling.tile_width)
         self.channels = ceil_div(geometry.output_groups, tiling.channel_groups)
@@ -166,26 +169,38 @@ class LayerSteps:
 
     def _add_steps(self, place: Place) -> None:
         if self.geometry.matrix:
-            self.steps.append(self._matrix_step(place))
+            self.steps += self._matrix_steps(place)
         if place.last:
             self.steps.append(self._post_step(place))
             self._sums = Sums()
 
-    def _view(self, step: Step, place: Place, groups: tuple[int, int]) -> View:
-        """Return where a step reads `groups` of its window's tensor; what is missing is loaded."""
+    def _view(
+        self, step: Step, place: Place, piece: Piece, loaded: Sequence[Piece] = ()
+    ) -> View:
+        """Return where a step reads a piece of its window's tensors.
+
+        It stands where the tensor is on chip; else `loaded` is what one buffer holds, the piece or
+        more, and what is missing of that is loaded.
+        """
         rows, columns = self._tile(place.tile)
         band = self._bands(place.tile)[place.band]
-        if self.source.chip is not None:
-            part = self.source.chip.part(band.first)
+        chip = self.sources[piece.source].chip
+        if chip is not None:
+            part = chip.part(band.first)
             step.reads.append(Extent(
-                part, groups, (band.first - part.first, band.last - part.first)))
-            return View(part.buffer, groups[0] * part.strides[0], part.strides, part.height,
+                part, piece.groups, (band.first - part.first, band.last - part.first)))
+            return View(part.buffer, piece.groups[0] * part.strides[0], part.strides, part.height,
                         part.width, part.first, 0)
-        assert self.source.ddr is not None
         strides = region_strides(rows.inputs, columns.inputs)
-        buffer = self.buffers.input(step, self.source.ddr, (rows, columns), place.tile, groups,
-                                    band.last - rows.first)
+        buffer = self.buffers.input(
+            step, [(self._ddr(one.source), one.groups) for one in loaded or [piece]],
+            (rows, columns), place.tile, band.last - rows.first)
         return View(buffer, 0, strides, rows.size, columns.size, rows.first, columns.first)
+
+    def _ddr(self, source: int) -> DdrTensor:
+        tensor = self.sources[source].ddr
+        assert tensor is not None
+        return tensor
 
     def _window(self, place: Place, view: View) -> dict[str, int]:
         """Return the fields that Matrix and Post share."""
@@ -203,21 +218,30 @@ class LayerSteps:
             "pad_value": window.pad_value,
         }
 
-    def _matrix_step(self, place: Place) -> Step:
-        step = Step(self.layer, sums=self._sums)
-        chunk = self.tiling.input_chunk
-        low = place.chunk * chunk
+    def _matrix_steps(self, place: Place) -> Iterator[Step]:
+        """Yield an instruction for each run of lane groups that stand at equal distances."""
         groups = self._groups(place.chunk, place.part)
         assert groups is not None
-        step.weights, weights = self.buffers.matrix_weights(step, place.channel, groups)
-        view = self._view(step, place, (low, min(low + chunk, self.geometry.input_groups)))
-        step.input = view.buffer
-        step.matrix = Matrix(
-            source=view.offset + (groups[0] - low) * view.strides[0],
-            group_stride=view.strides[0], row_stride=view.strides[1],
-            groups=groups[1] - groups[0], weights=weights, accumulate=int(groups[0] > 0),
-            **self._window(place, view))
-        return step
+        low = place.chunk * self.tiling.input_chunk
+        chunk = low, min(low + self.tiling.input_chunk, self.geometry.input_groups)
+        lists = self.geometry.lane_groups
+        loaded = [piece for piece in lists.pieces(place.channel, chunk)
+                  if piece.source not in self._resident]
+        for run in lists.split(place.channel, groups, self._resident):
+            step = Step(self.layer, sums=self._sums)
+            step.weights, weights = self.buffers.matrix_weights(step, place.channel, groups)
+            piece = lists.pieces(place.channel, run)[0]
+            view = self._view(step, place, piece, loaded)
+            step.input = view.buffer
+            before = 0 if piece.source in self._resident else lists.loaded(
+                place.channel, (low, run[0]), self._resident)
+            step.matrix = Matrix(
+                source=view.offset + before * view.strides[0],
+                group_stride=view.strides[0], row_stride=view.strides[1],
+                groups=run[1] - run[0],
+                weights=weights + (run[0] - groups[0]) * self.geometry.group_words,
+                accumulate=int(run[0] > 0), **self._window(place, view))
+            yield step
 
     def _post_step(self, place: Place) -> Step:
         step = Step(self.layer, sums=self._sums if self.geometry.matrix else None)
@@ -289,7 +313,8 @@ class LayerSteps:
     def _window_fields(
         self, step: Step, place: Place, groups: tuple[int, int]
     ) -> dict[str, int]:
-        view = self._view(step, place, groups)
+        first = self.operation.first_group
+        view = self._view(step, place, Piece(0, (first + groups[0], first + groups[1])))
         step.input = view.buffer
         fields = self._window(place, view)
         if self.geometry.depthwise:

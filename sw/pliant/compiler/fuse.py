@@ -115,7 +115,7 @@ def _merge_add(producer: Operation, add: Operation, operand: int) -> Operation |
             residual_multiplier=residual.multiplier)
     other = add.inputs[1 - operand]
     return dataclasses.replace(
-        _joined(producer, add), inputs=(producer.inputs[0], other), residual=residual,
+        _joined(producer, add), inputs=(*producer.inputs, other), residual=residual,
         table=add.table)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pliant.compiler.graph import Shape
+from pliant.compiler.graph import Shape, Tensor
 from pliant.compiler.operation import Operation, Reduction
+from pliant.compiler.pieces import LaneGroups
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.memory import ceil_div, patch_grid, round_up, row_patches, row_pitch
 
@@ -78,18 +79,32 @@ def _split(axis: Axis, size: int, start: int, stop: int) -> tuple[Span, ...]:
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of an operation on one configuration; channels in lane groups."""
+    """The sizes of an operation on one configuration; channels in lane groups.
+
+    `input_shape` is that of the window's first tensor, `more_channels` are those of the others.
+    """
 
     operation: Operation
     config: AcceleratorConfig
     input_shape: Shape
+    more_channels: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls, operation: Operation, config: AcceleratorConfig, tensors: Mapping[str, Tensor]
+    ) -> Geometry:
+        """Return the geometry of an operation that reads some of `tensors`."""
+        shape, *more = (tensors[name].shape for name in operation.windows)
+        return cls(operation, config, shape, tuple(channels for channels, *_ in more))
 
     def signature(self) -> tuple[object, ...]:
         """Return what tells it from geometries that are tiled differently."""
         operation = self.operation
         return (self.config, self.input_shape, operation.output.shape, operation.reduction,
                 operation.window, operation.residual is None, operation.table is None,
-                self.shared_record)
+                self.shared_record, self.more_channels,
+                None if not self.matrix or self.lane_groups.whole
+                else self.lane_groups.tiles.tobytes())
 
     @property
     def matrix(self) -> bool:
@@ -113,9 +128,23 @@ class Geometry:
             kernel=window.kernel[index], stride=window.stride[index],
             dilation=window.dilation[index], before=(pad.top, pad.left)[index], align=align)
 
+    @functools.cached_property
+    def lane_groups(self) -> LaneGroups:
+        """What each tile of output channels of a convolution multiplies."""
+        assert self.operation.weight is not None
+        return LaneGroups(self.config, self.operation.weight,
+                          (self.input_shape[0], *self.more_channels))
+
+    @property
+    def sources(self) -> int:
+        """Tensors that the window reads."""
+        return 1 + len(self.more_channels)
+
     @property
     def input_groups(self) -> int:
-        """Lane groups of the input."""
+        """Input lane groups that a tile of output channels needs."""
+        if self.matrix:
+            return self.lane_groups.tiles.shape[1]
         return ceil_div(self.input_shape[0], self.config.lanes)
 
     @property

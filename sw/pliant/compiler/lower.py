@@ -20,6 +20,7 @@ from pliant.compiler.graph import (
     Tensor,
 )
 from pliant.compiler.operation import Operation, Reduction, ResidualAdd, Window, identity
+from pliant.compiler.pieces import dense_weights
 from pliant.compiler.reference import graph_macs
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.numerics import INT8_MIN, Rounding
@@ -50,10 +51,12 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
             kernel=(height, width), stride=node.stride, dilation=node.dilation,
             padding=node.padding, pad_value=source.zero_point)
         weight_sum = node.weight.reshape(channels, -1).astype(np.int64).sum(axis=1)
-        dense = isinstance(node, Convolution)
+        if isinstance(node, Convolution):
+            reduction, weight = Reduction.CONVOLUTION, dense_weights(node.weight, node.groups)
+        else:
+            reduction, weight = Reduction.DEPTHWISE, node.weight
         return dataclasses.replace(
-            unchanged, reduction=Reduction.CONVOLUTION if dense else Reduction.DEPTHWISE,
-            window=window, weight=node.weight,
+            unchanged, reduction=reduction, window=window, weight=weight,
             bias=node.bias.astype(np.int64) - source.zero_point * weight_sum,
             requantization=node.requantization)
     if isinstance(node, AveragePool):

@@ -60,9 +60,12 @@ class ResidualAdd:
 class Operation(Node):
     """One layer as the machine sees it.
 
-    ``inputs`` holds the window's tensor and, with `residual`, the residual tensor. `bias` is int64
-    (out,) and has the input's zero point folded in; `weight` is int8 (out, in, kernel height,
-    kernel width) for Reduction.CONVOLUTION, (out, kernel height, kernel width) for
+    ``inputs`` holds the tensors of the window and, with `residual`, last the residual tensor. A
+    Reduction.CONVOLUTION may read several tensors of one size: its input channels are theirs, one
+    tensor after the other. Others read one, from lane group `first_group` on.
+
+    `bias` is int64 (out,) and has the input's zero point folded in; `weight` is int8 (out, in,
+    kernel height, kernel width) for Reduction.CONVOLUTION, (out, kernel height, kernel width) for
     Reduction.DEPTHWISE, else None; `table` is int8 (256,) or None. `layers` are the names of the
     graph nodes that it computes, `macs` their useful multiply-accumulates.
     """
@@ -76,6 +79,12 @@ class Operation(Node):
     table: NDArray[np.int8] | None = None
     layers: tuple[str, ...]
     macs: int = 0
+    first_group: int = 0
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """Names of the tensors that the window reads."""
+        return self.inputs[:len(self.inputs) - (self.residual is not None)]
 
     @property
     def kind(self) -> str:

@@ -71,14 +71,16 @@ class Placement:
     ----------
     depth : int
         Bank addresses of the feature buffer that the layer may take.
-    source, residual, result : bool
+    sources : frozenset of int
+        Numbers of the window's tensors that are on chip and not loaded.
+    residual, result : bool
         The tensor is on chip: not loaded, or not stored.
     tile_rows : int or None
         Rows of outputs of every tile, which is then as wide as the tensor.
     """
 
     depth: int
-    source: bool = False
+    sources: frozenset[int] = frozenset()
     residual: bool = False
     result: bool = False
     tile_rows: int | None = None
@@ -215,10 +217,10 @@ def _fill(
         if geometry.matrix and chunk < groups and tile > band:
             return  # an accumulator bank holds one band until all chunks are added
         channel_groups = config.groups_per_tile if geometry.matrix else chunk
-        slots = _slots(geometry, placement, group_size * chunk,
+        slots = _slots(geometry, placement, group_size * _loaded_groups(geometry, placement, chunk),
                        _output_size(geometry, band, width, channel_groups),
                        single=tile >= geometry.rows.outputs and width >= geometry.columns.outputs
-                       and chunk >= groups)
+                       and chunk >= groups and _same_inputs(geometry))
         if slots is None:
             continue
         orders = ORDERS if geometry.matrix else ORDERS[:1]
@@ -240,7 +242,7 @@ def _slots(
     """Return numbers and sizes of slots, double-buffered when it fits; None when nothing does."""
     per_output = output_size * (_stored(placement) + _residual(geometry, placement))
     most = MAX_INPUT_SLOTS if not geometry.matrix else 2
-    numbers = (0,) if placement.source else (1,) if single else (most, 2, 1)
+    numbers = (0,) if not input_size else (1,) if single else (most, 2, 1)
     for inputs in numbers:
         left = placement.depth - inputs * input_size
         outputs = min(MAX_OUTPUT_SLOTS, left // per_output) if per_output else MAX_OUTPUT_SLOTS
@@ -250,6 +252,18 @@ def _slots(
                     "residual_slots": outputs * _residual(geometry, placement),
                     "output_slot_size": output_size}
     return None
+
+
+def _loaded_groups(geometry: Geometry, placement: Placement, chunk: int) -> int:
+    """Return the lane groups of a chunk that an input slot holds."""
+    if geometry.matrix:
+        return geometry.lane_groups.most_loaded(chunk, placement.sources)
+    return 0 if placement.sources else chunk
+
+
+def _same_inputs(geometry: Geometry) -> bool:
+    """Whether all output channels read the same inputs."""
+    return not geometry.matrix or geometry.lane_groups.uniform
 
 
 def _stored(placement: Placement) -> int:
@@ -334,11 +348,18 @@ def _estimate(
     sizes = {"tile": tiles, "band": bands, "channel": channels}
     nest = {name: sizes[name] for name in tiling.order.split("-")}
     nest |= {"chunk": chunks, "part": parts}
-    input_key = "tile chunk" if geometry.matrix else "tile channel"
+    input_key = "tile channel" if not geometry.matrix else (
+        "tile chunk" if _same_inputs(geometry) else "tile channel chunk")
     per_load = (sum(s.inputs for s in rows.split(tiling.tile_height))
                 * sum(s.inputs for s in columns.split(tiling.tile_width)) * config.lanes
                 * min(tiling.input_chunk, geometry.input_groups)) / tiles
-    input_loads = 0 if placement.source else loads(nest, input_key)
+    runs = 1.0
+    loaded = not placement.sources
+    if geometry.matrix and (placement.sources or geometry.sources > 1):
+        share = geometry.lane_groups.loaded_share(placement.sources)
+        runs = geometry.lane_groups.runs(placement.sources)
+        per_load, loaded = per_load * share, share > 0
+    input_loads = loads(nest, input_key) if loaded else 0
     weight_loads = weight_bytes = 0
     if geometry.matrix:
         resident = tiling.weights_resident
@@ -357,7 +378,7 @@ def _estimate(
     transfers = input_loads * bands + weight_loads + steps * (stored + residual)
     bytes_per_cycle = bandwidth(config)
     memory = moved / bytes_per_cycle + transfers * TRANSFER_OVERHEAD
-    first_load = (0.0 if placement.source
+    first_load = (0.0 if not loaded
                   else per_load / bands / bytes_per_cycle + config.board.ddr_latency_cycles)
     last_store = stored * out_bytes / bytes_per_cycle
 
@@ -371,7 +392,7 @@ def _estimate(
                    for band in rows.split(tiling.band_height, tile.start, tile.stop)]
         words = sum(max(height * span.outputs, config.rows) for height in heights
                     for span in columns.split(tiling.tile_width))
-        matrix = channels * passes * words + steps * MATRIX_OVERHEAD
+        matrix = channels * passes * words + steps * runs * MATRIX_OVERHEAD
         if tiling.input_slots == 1 and input_loads > 1:
             matrix += input_loads * per_load / bytes_per_cycle  # nothing is loaded ahead
     if _one_bank(geometry):  # what else needs the bank waits for the end of the instruction
