@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Matrix, Post, fields
 from pliant.spec.memory import bank_of, ceil_div
-from pliant.spec.sampling import FRACTION_BITS, Offsets, Sampling, displacement, sample
+from pliant.spec.sampling import FRACTION_BITS, Offsets, displacement, sample
 
 EXACT_DEPTH = 1024
 """Products of two int8 whose sum float32 holds exactly: 1024 * 128 * 128 = 2**24."""
@@ -208,10 +208,8 @@ class FeatureMemory:
         kernel = matrix.kernel_height, matrix.kernel_width
         size = matrix.out_height, matrix.out_width
         lanes = self.config.lanes
-        sampling = Sampling(
-            offsets=Offsets(matrix.offsets), fraction_bits=FRACTION_BITS - matrix.offset_shift,
-            minimum=matrix.offset_min, maximum=matrix.offset_max,
-            interpolate=bool(matrix.interpolate))
+        sampling = matrix.sampling()
+        assert sampling is not None
 
         def tile(memory: NDArray[np.int8], groups: int) -> NDArray[np.int8]:
             words = memory[:, :groups * size[0] * size[1]]

@@ -52,15 +52,19 @@ class Axis:
     before: int
     align: int
     """Loads start and end at multiples of this (words of a beat along x, 1 along y)."""
+    reach: tuple[int, int] = (0, 0)
+    """How far before and behind its place a tap may be displaced."""
 
     def span(self, start: int, stop: int) -> Span:
         """Return what outputs ``[start, stop)`` read."""
-        low = start * self.stride - self.before
-        high = (stop - 1) * self.stride - self.before + (self.kernel - 1) * self.dilation + 1
+        origin = start * self.stride - self.before
+        low = origin - self.reach[0]
+        high = (origin + (stop - 1 - start) * self.stride + (self.kernel - 1) * self.dilation + 1
+                + self.reach[1])
         # A range that sees nothing but padding still needs a region: of one pixel.
         first = min(max(low, 0), self.inputs - 1) // self.align * self.align
         last = max(min(high, self.inputs), first + 1)
-        return Span(start, stop, first, round_up(last, self.align), low - first,
+        return Span(start, stop, first, round_up(last, self.align), origin - first,
                     min(round_up(last, self.align), self.inputs) - first)
 
     def split(self, size: int, start: int = 0, stop: int | None = None) -> tuple[Span, ...]:
@@ -102,7 +106,7 @@ class Geometry:
         operation = self.operation
         return (self.config, self.input_shape, operation.output.shape, operation.reduction,
                 operation.window, operation.residual is None, operation.table is None,
-                self.shared_record, self.more_channels,
+                self.shared_record, self.more_channels, operation.sampling,
                 None if not self.matrix or self.lane_groups.whole
                 else self.lane_groups.tiles.tobytes())
 
@@ -123,10 +127,12 @@ class Geometry:
 
     def _axis(self, index: int, align: int) -> Axis:
         window, pad = self.operation.window, self.operation.window.padding
+        sampling = self.operation.sampling
         return Axis(
             inputs=self.input_shape[1 + index], outputs=self.operation.output.shape[1 + index],
             kernel=window.kernel[index], stride=window.stride[index],
-            dilation=window.dilation[index], before=(pad.top, pad.left)[index], align=align)
+            dilation=window.dilation[index], before=(pad.top, pad.left)[index], align=align,
+            reach=sampling.reach(window.kernel[index]) if sampling else (0, 0))
 
     @functools.cached_property
     def lane_groups(self) -> LaneGroups:
@@ -151,6 +157,23 @@ class Geometry:
     def output_groups(self) -> int:
         """Lane groups of the output."""
         return ceil_div(self.operation.output.shape[0], self.config.lanes)
+
+    @property
+    def displacement_groups(self) -> tuple[int, ...]:
+        """Lane groups of the offsets and, if there are, of the masks."""
+        sampling, kernel = self.operation.sampling, self.operation.window.kernel
+        if sampling is None:
+            return ()
+        channels = sampling.offset_channels(kernel), sampling.mask_channels(kernel)
+        return tuple(ceil_div(count, self.config.lanes) for count in channels if count)
+
+    @property
+    def most_pixels(self) -> int:
+        """Outputs that a Matrix instruction may compute; 0 where the offsets do not fit."""
+        depths = self.config.offset_depth, self.config.mask_depth
+        return min((self.config.accumulator_depth, *(
+            depth // groups for depth, groups in zip(depths, self.displacement_groups,
+                                                     strict=False))))
 
     @property
     def taps(self) -> int:

@@ -46,7 +46,7 @@ class LayerBuffers:
         self.at_once = at_once
         self._cut_arena(arena_start)
         self._buffers: dict[str, tuple[tuple[object, ...], Buffer]] = {}
-        self._turns = {"input": 0, "output": 0, "residual": 0}
+        self._turns = {"input": 0, "output": 0, "residual": 0, "displacement": 0}
         self._loaded_rows: dict[Buffer, int] = {}
         self._loaded_spans: set[tuple[int, int]] = set()
 
@@ -61,7 +61,9 @@ class LayerBuffers:
 
         self._slots = {"input": cut(tiling.input_slots, tiling.input_slot_size),
                        "output": cut(tiling.output_slots, tiling.output_slot_size),
-                       "residual": cut(tiling.residual_slots, tiling.output_slot_size)}
+                       "residual": cut(tiling.residual_slots, tiling.output_slot_size),
+                       "displacement": cut(tiling.displacement_slots,
+                                           tiling.displacement_slot_size)}
         self.arena = Arena([slot for slots in self._slots.values() for slot in slots])
         assert start <= self.config.feature_depth
 
@@ -118,6 +120,19 @@ class LayerBuffers:
         buffer = self._take_slot("residual", size)
         self._load_features(step, buffer, tensor, region, strides, 0)
         return buffer
+
+    def displacements(
+        self, step: Step, tensors: Sequence[tuple[DdrTensor, Rectangle]],
+        strides: tuple[int, int],
+    ) -> tuple[Buffer, list[int]]:
+        """Return the buffer of offsets and masks, and where in it each of the `tensors` begins."""
+        starts = [0]
+        for _, region in tensors:
+            starts.append(starts[-1] + (region.groups[1] - region.groups[0]) * strides[0])
+        buffer = self._take_slot("displacement", starts[-1])
+        for (tensor, region), start in zip(tensors, starts, strict=False):
+            self._load_features(step, buffer, tensor, region, strides, start)
+        return buffer, starts[:-1]
 
     def output(self, size: int) -> Buffer:
         """Return a buffer for the results of a step."""

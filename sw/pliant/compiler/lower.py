@@ -11,6 +11,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DeformableConvolution,
     DepthwiseConvolution,
     Graph,
     Lookup,
@@ -45,20 +46,21 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
         requantization=identity(channels), layers=(node.name,),
         macs=graph_macs(node, source.shape),
     )
-    if isinstance(node, (Convolution, DepthwiseConvolution)):
+    if isinstance(node, (Convolution, DeformableConvolution, DepthwiseConvolution)):
         height, width = node.weight.shape[-2:]
         window = Window(
             kernel=(height, width), stride=node.stride, dilation=node.dilation,
             padding=node.padding, pad_value=source.zero_point)
         weight_sum = node.weight.reshape(channels, -1).astype(np.int64).sum(axis=1)
-        if isinstance(node, Convolution):
-            reduction, weight = Reduction.CONVOLUTION, dense_weights(node.weight, node.groups)
-        else:
+        if isinstance(node, DepthwiseConvolution):
             reduction, weight = Reduction.DEPTHWISE, node.weight
+        else:
+            reduction, weight = Reduction.CONVOLUTION, dense_weights(node.weight, node.groups)
         return dataclasses.replace(
             unchanged, reduction=reduction, window=window, weight=weight,
             bias=node.bias.astype(np.int64) - source.zero_point * weight_sum,
-            requantization=node.requantization)
+            requantization=node.requantization,
+            sampling=node.sampling if isinstance(node, DeformableConvolution) else None)
     if isinstance(node, AveragePool):
         window = Window(kernel=node.kernel, stride=node.stride, padding=node.padding,
                         pad_value=source.zero_point)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pliant.compiler.graph import Graph, Node, Padding, Requantization
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, Rounding
+from pliant.spec.sampling import Offsets, Sampling
 
 NO_PADDING = Padding()
 
@@ -60,7 +61,8 @@ class ResidualAdd:
 class Operation(Node):
     """One layer as the machine sees it.
 
-    ``inputs`` holds the tensors of the window and, with `residual`, last the residual tensor. A
+    ``inputs`` holds the tensors of the window, with `sampling` those of offsets and masks and, with
+    `residual`, last the residual tensor. A
     Reduction.CONVOLUTION may read several tensors of one size: its input channels are theirs, one
     tensor after the other. Others read one, from lane group `first_group` on.
 
@@ -80,16 +82,29 @@ class Operation(Node):
     layers: tuple[str, ...]
     macs: int = 0
     first_group: int = 0
+    sampling: Sampling | None = None
 
     @property
     def windows(self) -> tuple[str, ...]:
         """Names of the tensors that the window reads."""
-        return self.inputs[:len(self.inputs) - (self.residual is not None)]
+        return self.inputs[:len(self.inputs) - self._displacing - (self.residual is not None)]
+
+    @property
+    def displacements(self) -> tuple[str, ...]:
+        """Names of the tensors that displace the window: of offsets, and of masks if there are."""
+        first = len(self.windows)
+        return self.inputs[first:first + self._displacing]
+
+    @property
+    def _displacing(self) -> int:
+        if self.sampling is None:
+            return 0
+        return 2 if self.sampling.offsets is Offsets.MODULATED else 1
 
     @property
     def kind(self) -> str:
         """Stages in words, for listings."""
-        stages = [self.reduction.value]
+        stages = ["deformable " * (self.sampling is not None) + self.reduction.value]
         stages += ["add"] if self.residual else []
         stages += ["table"] if self.table is not None else []
         return "+".join(stages)

@@ -46,11 +46,13 @@ class Chosen:
 class Surroundings:
     """What a stage may rely on: room in the feature buffer, and which tensors are on chip.
 
-    `sources` are numbers of tensors that the first window reads.
+    `sources` are numbers of tensors that the first window reads, `displacements` of those that
+    displace it.
     """
 
     depth: int
     sources: frozenset[int] = frozenset()
+    displacements: frozenset[int] = frozenset()
     residual: bool = False
     result: bool = False
 
@@ -154,7 +156,8 @@ class Planner:
     def _compute(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
         if len(stage) == 2:
             return self._pair(stage, room)
-        placement = Placement(depth=room.depth, sources=room.sources, residual=room.residual,
+        placement = Placement(depth=room.depth, sources=room.sources,
+                              displacements=room.displacements, residual=room.residual,
                               result=room.result)
         tiling = choose_tiling(self.geometries[stage[0]], placement)
         return Chosen((tiling,), tiling.cycles)
@@ -197,6 +200,7 @@ class Planner:
         homes = dict(self._drafts)
         first, last = self.operations[stage[0]], self.operations[stage[-1]]
         names = {name: i in room.sources for i, name in enumerate(first.windows)}
+        names |= {name: i in room.displacements for i, name in enumerate(first.displacements)}
         names[last.output.name] = room.result
         homes[first.output.name] = Home()  # not stored, or the estimate would know of keep_tensors
         if last.residual is not None:
@@ -248,9 +252,13 @@ class Planner:
         start, end = self.residents.gap(index)
         return Surroundings(
             end - start,
-            sources=frozenset(i for i, name in enumerate(first.windows) if name in self.residents),
+            sources=self._resident(first.windows),
+            displacements=self._resident(first.displacements),
             residual=last.residual is not None and last.inputs[-1] in self.residents,
             result=last.output.name in self.residents)
+
+    def _resident(self, names: Sequence[str]) -> frozenset[int]:
+        return frozenset(i for i, name in enumerate(names) if name in self.residents)
 
     def _choose_residents(self) -> None:
         """Keep tensors on chip, in the order of the network, where no stage gets slower by it."""
@@ -311,7 +319,7 @@ def _overlap(first: Operation, second: Operation) -> bool:
                  and not any((padding.top, padding.left, padding.bottom, padding.right)))
     return (first.reduction is not Reduction.CONVOLUTION
             and second.reduction is Reduction.CONVOLUTION
-            and pointwise and second.windows == (first.output.name,)
+            and pointwise and second.windows == (first.output.name,) and second.sampling is None
             and (first.table is None or second.table is None))
 
 

@@ -16,6 +16,7 @@ from pliant.compiler.cycles import (
     POST_OVERHEAD,
     TRANSFER_OVERHEAD,
     bandwidth,
+    copy_cycles,
 )
 from pliant.compiler.errors import CompileError
 from pliant.compiler.geometry import Geometry, halvings
@@ -53,6 +54,9 @@ class Tiling:
     residual_slots: int
     output_slot_size: int
     """Of outputs and residuals alike."""
+    displacement_slots: int = 0
+    displacement_slot_size: int = 0
+    """Of what is loaded of a band's offsets and masks."""
     cycles: int = 0
     traffic: int = 0
     """Estimates: cycles, and bytes moved to and from DDR."""
@@ -60,7 +64,8 @@ class Tiling:
     def arena(self) -> int:
         """Return the bank addresses that the layer takes in the feature buffer."""
         return (self.input_slots * self.input_slot_size
-                + (self.output_slots + self.residual_slots) * self.output_slot_size)
+                + (self.output_slots + self.residual_slots) * self.output_slot_size
+                + self.displacement_slots * self.displacement_slot_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,8 @@ class Placement:
         Bank addresses of the feature buffer that the layer may take.
     sources : frozenset of int
         Numbers of the window's tensors that are on chip and not loaded.
+    displacements : frozenset of int
+        Likewise of the tensors of offsets (0) and masks (1).
     residual, result : bool
         The tensor is on chip: not loaded, or not stored.
     tile_rows : int or None
@@ -81,6 +88,7 @@ class Placement:
 
     depth: int
     sources: frozenset[int] = frozenset()
+    displacements: frozenset[int] = frozenset()
     residual: bool = False
     result: bool = False
     tile_rows: int | None = None
@@ -104,6 +112,7 @@ def choose_tiling(geometry: Geometry, placement: Placement | None = None) -> Til
     if placement is None:
         placement = Placement(depth=geometry.config.feature_depth)
     _check_weights(geometry)
+    _check_displacements(geometry)
     best: Tiling | None = None
     for candidate in _candidates(geometry, placement):
         if best is None or _cost(candidate) < _cost(best):
@@ -136,6 +145,22 @@ def _check_weights(geometry: Geometry) -> None:
             "use a smaller kernel or a configuration with a larger tap_depth")
 
 
+def _check_displacements(geometry: Geometry) -> None:
+    config, layer = geometry.config, geometry.operation.name
+    if geometry.operation.sampling is None:
+        return
+    if not config.offset_depth:
+        raise CompileError(layer, f"it is deformable, {config.name!r} has no offset memory",
+                           "use a configuration with an offset_depth")
+    least = min(config.words_per_beat, geometry.columns.outputs)
+    if geometry.most_pixels < least:
+        raise CompileError(
+            layer, f"the offsets of its {geometry.taps} taps take {geometry.displacement_groups} "
+            f"lane groups; {least} pixels of them do not fit offset_depth = {config.offset_depth} "
+            f"(half of it for masks) of {config.name!r}",
+            "use a smaller kernel or a configuration with a larger offset_depth")
+
+
 def _does_not_fit(geometry: Geometry) -> CompileError:
     config = geometry.config
     height, width = geometry.rows.largest(1), geometry.columns.largest(config.words_per_beat)
@@ -150,14 +175,14 @@ def _does_not_fit(geometry: Geometry) -> CompileError:
 
 def _candidates(geometry: Geometry, placement: Placement) -> Iterator[Tiling]:
     """Yield every tiling that fits, wide tiles first."""
-    config, rows = geometry.config, geometry.rows
+    rows = geometry.rows
     outputs = placement.tile_rows or rows.outputs
     fitting_widths = 0
     for width in _widths(geometry):
         if placement.tile_rows and width < geometry.columns.outputs:
             return
         found = False
-        pixels = config.accumulator_depth if geometry.matrix else _LIMITS["rows"] * width
+        pixels = geometry.most_pixels if geometry.matrix else _LIMITS["rows"] * width
         bands = halvings(min(outputs, pixels // width))
         for band in _balanced(outputs, bands):
             if placement.tile_rows:
@@ -181,7 +206,7 @@ def _widths(geometry: Geometry) -> Iterator[int]:
     seen = set()
     for part in halvings(outputs):
         width = part if part == outputs else round_up(part, align)
-        too_wide = geometry.matrix and width > geometry.config.accumulator_depth
+        too_wide = geometry.matrix and width > geometry.most_pixels
         if width not in seen and width <= outputs and not too_wide:
             seen.add(width)
             yield width
@@ -219,6 +244,7 @@ def _fill(
         channel_groups = config.groups_per_tile if geometry.matrix else chunk
         slots = _slots(geometry, placement, group_size * _loaded_groups(geometry, placement, chunk),
                        _output_size(geometry, band, width, channel_groups),
+                       _displacement_size(geometry, placement, band, width),
                        single=tile >= geometry.rows.outputs and width >= geometry.columns.outputs
                        and chunk >= groups and _same_inputs(geometry))
         if slots is None:
@@ -236,21 +262,37 @@ def _output_size(geometry: Geometry, band: int, width: int, groups: int) -> int:
     return region_strides(band, columns)[0] * min(groups, geometry.output_groups)
 
 
+def _displacement_groups(geometry: Geometry, placement: Placement) -> int:
+    """Return the lane groups of offsets and masks that are loaded."""
+    return sum(groups for index, groups in enumerate(geometry.displacement_groups)
+               if index not in placement.displacements)
+
+
+def _displacement_size(geometry: Geometry, placement: Placement, band: int, width: int) -> int:
+    """Return the bank addresses of a slot for a band's offsets and masks."""
+    columns = round_up(width, geometry.config.words_per_beat)
+    return region_strides(band, columns)[0] * _displacement_groups(geometry, placement)
+
+
 def _slots(
-    geometry: Geometry, placement: Placement, input_size: int, output_size: int, single: bool
+    geometry: Geometry, placement: Placement, input_size: int, output_size: int,
+    displacement_size: int, single: bool,
 ) -> dict[str, int] | None:
     """Return numbers and sizes of slots, double-buffered when it fits; None when nothing does."""
     per_output = output_size * (_stored(placement) + _residual(geometry, placement))
     most = MAX_INPUT_SLOTS if not geometry.matrix else 2
     numbers = (0,) if not input_size else (1,) if single else (most, 2, 1)
     for inputs in numbers:
-        left = placement.depth - inputs * input_size
+        displacements = (1 if inputs == 1 else 2) if displacement_size else 0
+        left = placement.depth - inputs * input_size - displacements * displacement_size
         outputs = min(MAX_OUTPUT_SLOTS, left // per_output) if per_output else MAX_OUTPUT_SLOTS
         if left >= 0 and outputs >= (2 if inputs >= 2 else 1):
             return {"input_slots": inputs, "input_slot_size": input_size,
                     "output_slots": outputs * _stored(placement),
                     "residual_slots": outputs * _residual(geometry, placement),
-                    "output_slot_size": output_size}
+                    "output_slot_size": output_size,
+                    "displacement_slots": displacements,
+                    "displacement_slot_size": displacement_size}
     return None
 
 
@@ -373,9 +415,13 @@ def _estimate(
     out_bytes = pixels * tiling.channel_groups * config.lanes
     residual, stored = _residual(geometry, placement), _stored(placement)
     outputs = geometry.output_groups * rows.outputs * columns.outputs
+    copies = loads(nest, "tile band") if geometry.displacement_groups else 0
+    displacements = _displacement_groups(geometry, placement)
     moved = (input_loads * per_load + weight_loads * weight_bytes
-             + outputs * config.lanes * (stored + residual))
-    transfers = input_loads * bands + weight_loads + steps * (stored + residual)
+             + outputs * config.lanes * (stored + residual)
+             + copies * pixels * displacements * config.lanes)
+    transfers = (input_loads * bands + weight_loads + steps * (stored + residual)
+                 + copies * (displacements > 0))
     bytes_per_cycle = bandwidth(config)
     memory = moved / bytes_per_cycle + transfers * TRANSFER_OVERHEAD
     first_load = (0.0 if not loaded
@@ -393,6 +439,8 @@ def _estimate(
         words = sum(max(height * span.outputs, config.rows) for height in heights
                     for span in columns.split(tiling.tile_width))
         matrix = channels * passes * words + steps * runs * MATRIX_OVERHEAD
+        if copies:
+            matrix += copies * copy_cycles(pixels * sum(geometry.displacement_groups))
         if tiling.input_slots == 1 and input_loads > 1:
             matrix += input_loads * per_load / bytes_per_cycle  # nothing is loaded ahead
     if _one_bank(geometry):  # what else needs the bank waits for the end of the instruction

@@ -38,7 +38,8 @@ def unfold_inputs(graph: Graph, config: AcceleratorConfig) -> Graph:
 
 
 def _pays(node: Operation, source: Tensor, config: AcceleratorConfig) -> bool:
-    if node.reduction is not Reduction.CONVOLUTION or node.window.kernel[1] == 1:
+    if (node.reduction is not Reduction.CONVOLUTION or node.sampling is not None
+            or node.window.kernel[1] == 1):
         return False
     channels, height, width = source.shape
     kernel = node.window.kernel[1]
