@@ -14,6 +14,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DeformableConvolution,
     DepthwiseConvolution,
     Lookup,
     MaxPool,
@@ -25,6 +26,7 @@ from pliant.compiler.graph import (
 )
 from pliant.compiler.reference import output_size
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, MAX_SHIFT, Rounding
+from pliant.spec.sampling import FRACTION_BITS, MASK_ONE, Offsets, Sampling
 
 MILD_ZERO_POINT = 30
 """Largest magnitude of zero points where `mild` is asked for."""
@@ -98,6 +100,42 @@ class RandomNodes:
                         zero_point=zero_point)
         return DepthwiseConvolution(
             name=name, inputs=(source.name,), output=output, weight=weight, bias=bias,
+            requantization=self._requantization(spread, zero_point), stride=window.stride,
+            dilation=window.dilation, padding=window.padding)
+
+    def sampling(self, kernel: tuple[int, int]) -> Sampling:
+        """Return any way to displace the taps of `kernel`."""
+        rng = self.rng
+        odd = all(size % 2 for size in kernel)
+        offsets = Offsets(int(rng.integers(1 if odd else 2, 4)))
+        low, high = INT8_MIN, INT8_MAX
+        if rng.random() < 0.5:
+            low, high = sorted(int(bound) for bound in rng.integers(INT8_MIN, INT8_MAX + 1, 2))
+        return Sampling(
+            offsets=offsets, fraction_bits=int(rng.choice([0, 2, FRACTION_BITS, FRACTION_BITS])),
+            minimum=low, maximum=high, interpolate=bool(rng.random() < 0.75))
+
+    def displacements(self, sampling: Sampling, window: Window) -> list[Tensor]:
+        """Return tensors for the offsets and, if there are, the masks of a window."""
+        size = window.outputs()
+        offsets = Tensor(name="offsets", scale=2.0**-sampling.fraction_bits,
+                         shape=(sampling.offset_channels(window.kernel), *size))
+        masks = Tensor(name="masks", scale=1 / MASK_ONE, zero_point=-MASK_ONE,
+                       shape=(sampling.mask_channels(window.kernel), *size))
+        return [offsets, masks][:2 if sampling.offsets is Offsets.MODULATED else 1]
+
+    def deformable(
+        self, name: str, source: Tensor, displacements: list[Tensor], sampling: Sampling,
+        channels: int, groups: int, window: Window,
+    ) -> Node:
+        """Return a deformable convolution, dense or in groups."""
+        weight, bias, spread = self._weights(
+            (channels, source.shape[0] // groups, *window.kernel), source)
+        zero_point = self.zero_point()
+        output = Tensor(name=name, shape=(channels, *window.outputs()), zero_point=zero_point)
+        return DeformableConvolution(
+            name=name, inputs=(source.name, *(tensor.name for tensor in displacements)),
+            output=output, weight=weight, bias=bias, groups=groups, sampling=sampling,
             requantization=self._requantization(spread, zero_point), stride=window.stride,
             dilation=window.dilation, padding=window.padding)
 
