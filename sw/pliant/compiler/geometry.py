@@ -101,7 +101,8 @@ class Geometry:
         """Return what tells it from geometries that are tiled differently."""
         operation = self.operation
         return (self.config, self.input_shape, operation.output.shape, operation.reduction,
-                operation.window, operation.residual is None, operation.table is None,
+                operation.window, operation.upsample, operation.residual is None,
+                operation.table is None,
                 self.shared_record, self.more_channels,
                 None if not self.matrix or self.lane_groups.whole
                 else self.lane_groups.tiles.tobytes())
@@ -124,7 +125,8 @@ class Geometry:
     def _axis(self, index: int, align: int) -> Axis:
         window, pad = self.operation.window, self.operation.window.padding
         return Axis(
-            inputs=self.input_shape[1 + index], outputs=self.operation.output.shape[1 + index],
+            inputs=self.input_shape[1 + index],
+            outputs=self.operation.output.shape[1 + index] // self.zoom,
             kernel=window.kernel[index], stride=window.stride[index],
             dilation=window.dilation[index], before=(pad.top, pad.left)[index], align=align)
 
@@ -156,6 +158,11 @@ class Geometry:
     def taps(self) -> int:
         """Positions in a window."""
         return self.operation.window.kernel[0] * self.operation.window.kernel[1]
+
+    @property
+    def zoom(self) -> int:
+        """Rows and columns of the output tensor for each that is computed."""
+        return 2 if self.operation.upsample else 1
 
     @property
     def depthwise(self) -> bool:

@@ -1,7 +1,8 @@
 """The compiler's own node: everything that one pass through matrix and post unit computes.
 
 Every graph node lowers to one :class:`Operation`; fusing merges neighbours. The stages are those of
-the Post instruction: window reduction, requantization and clip, residual add and clip, table.
+the Post instruction: window reduction, requantization and clip, residual add and clip, table,
+upsampling.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class Operation(Node):
     layers: tuple[str, ...]
     macs: int = 0
     first_group: int = 0
+    upsample: bool = False
+    """Every result becomes 2x2 pixels of the output, whose sides are thus even."""
 
     @property
     def windows(self) -> tuple[str, ...]:
@@ -92,6 +95,7 @@ class Operation(Node):
         stages = [self.reduction.value]
         stages += ["add"] if self.residual else []
         stages += ["table"] if self.table is not None else []
+        stages += ["upsample"] if self.upsample else []
         return "+".join(stages)
 
 
