@@ -221,8 +221,12 @@ def connect_rectangle(
     groups: object,
     height: object,
     width: object,
+    step: object = 1,
 ) -> None:
-    """Drive a walker's nest with a rectangle at row `y`, column `x` of an unbounded region."""
+    """Drive a walker's nest with a rectangle at row `y`, column `x` of an unbounded region.
+
+    Its positions are `step` rows and columns apart.
+    """
     nest = walker.nest.payload.nest
     everything = (1 << SIZE_BITS) - 1
     m.d.comb += [
@@ -233,5 +237,5 @@ def connect_rectangle(
         nest.outer_height.eq(1), nest.outer_width.eq(1),
         nest.outer_step_y.eq(0), nest.outer_step_x.eq(0),
         nest.inner_height.eq(height), nest.inner_width.eq(width),
-        nest.inner_step_y.eq(1), nest.inner_step_x.eq(1),
+        nest.inner_step_y.eq(step), nest.inner_step_x.eq(step),
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +23,10 @@ from pliant.compiler.graph import (
     Node,
     Padding,
     Requantization,
+    SelectChannels,
     Shape,
     Tensor,
+    Upsample,
 )
 from pliant.compiler.reference import output_size
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, MAX_SHIFT, Rounding
@@ -82,15 +86,18 @@ class RandomNodes:
         self.multiplier_bits = multiplier_bits
         self.rounding = Rounding(int(rng.integers(3)))
 
-    def convolution(self, name: str, source: Tensor, channels: int, window: Window) -> Node:
-        """Return a dense convolution."""
-        weight, bias, spread = self._weights((channels, source.shape[0], *window.kernel), source)
+    def convolution(
+        self, name: str, source: Tensor, channels: int, window: Window, groups: int = 1
+    ) -> Convolution:
+        """Return a convolution, dense or grouped."""
+        weight, bias, spread = self._weights(
+            (channels, source.shape[0] // groups, *window.kernel), source)
         zero_point = self.zero_point()
         output = Tensor(name=name, shape=(channels, *window.outputs()), zero_point=zero_point)
         return Convolution(
             name=name, inputs=(source.name,), output=output, weight=weight, bias=bias,
-            requantization=self._requantization(spread, zero_point), stride=window.stride,
-            dilation=window.dilation, padding=window.padding)
+            requantization=self._requantization(spread, zero_point), groups=groups,
+            stride=window.stride, dilation=window.dilation, padding=window.padding)
 
     def depthwise(self, name: str, source: Tensor, window: Window) -> Node:
         """Return a depthwise convolution."""
@@ -138,6 +145,19 @@ class RandomNodes:
             output=output, weight=weight, bias=bias, groups=groups, sampling=sampling,
             requantization=self._requantization(spread, zero_point), stride=window.stride,
             dilation=window.dilation, padding=window.padding)
+
+    def select(self, name: str, sources: Sequence[Tensor], channels: NDArray[np.int64]) -> Node:
+        """Return a selection of `channels` (index of a source, channel)."""
+        first = sources[0]
+        output = dataclasses.replace(first, name=name, shape=(len(channels), *first.shape[1:]))
+        return SelectChannels(name=name, inputs=tuple(tensor.name for tensor in sources),
+                              output=output, channels=channels)
+
+    def upsample(self, name: str, source: Tensor) -> Node:
+        """Return twice the rows and columns."""
+        channels, height, width = source.shape
+        output = dataclasses.replace(source, name=name, shape=(channels, 2 * height, 2 * width))
+        return Upsample(name=name, inputs=(source.name,), output=output)
 
     def max_pool(self, name: str, source: Tensor, window: Window) -> Node:
         """Return a maximum over windows."""

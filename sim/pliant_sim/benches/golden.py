@@ -5,6 +5,7 @@ Slow and literal on purpose, and independent of the instruction-level simulator.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -215,11 +216,14 @@ def run_post(
                     clip_min=instruction.add_clip_min, clip_max=instruction.add_clip_max)
             if instruction.table_enable:
                 result = table[result.astype(np.int64) & 255]
-            place = features.place(
-                instruction.destination, instruction.destination_group_stride,
-                instruction.destination_row_stride, group,
-                instruction.destination_y + y, instruction.destination_x + x)
-            features.words[place] = result
+            zoom = 1 + instruction.upsample
+            for dy, dx in itertools.product(range(zoom), repeat=2):
+                place = features.place(
+                    instruction.destination, instruction.destination_group_stride,
+                    instruction.destination_row_stride, group,
+                    instruction.destination_y + zoom * y + dy,
+                    instruction.destination_x + zoom * x + dx)
+                features.words[place] = result
 
 
 def _reduce(

@@ -302,28 +302,34 @@ class LayerSteps:
         groups = low, min(low + tile_groups, self.geometry.output_groups)
         _, columns = self._tile(place.tile)
         band = self._bands(place.tile)[place.band]
-        region = Rectangle(groups, (band.start, band.stop),
-                           (columns.start, round_up(columns.stop, self.config.words_per_beat)))
+        region, read = (self._region(groups, band, columns, zoom)
+                        for zoom in (self.geometry.zoom, 1))
         step.parameters, parameters = self.buffers.parameters(step, place.channel)
         fields = self._requantization_fields() | {
             "groups": groups[1] - groups[0], "out_height": band.outputs,
             "out_width": columns.outputs, "parameters": parameters,
+            "upsample": int(self.operation.upsample),
         }
         if self.operation.table is not None:
             step.table = self.buffers.table(step)
             fields["table_enable"] = 1
         if not self.geometry.matrix:
             fields |= self._window_fields(step, place, groups)
-        strides = region_strides(band.outputs, region.columns[1] - region.columns[0])
-        fields |= self._destination_fields(step, region, strides)
+        fields |= self._destination_fields(step, region)
         if self.residual is not None:
-            fields |= self._residual_fields(step, self.residual, region, strides)
+            fields |= self._residual_fields(step, self.residual, read)
         step.post = Post(**fields)
         return step
 
-    def _destination_fields(
-        self, step: Step, region: Rectangle, strides: tuple[int, int]
-    ) -> dict[str, int]:
+    def _region(
+        self, groups: tuple[int, int], band: Span, columns: Span, zoom: int
+    ) -> Rectangle:
+        """Return where a step's results are in a tensor `zoom` times as high and wide."""
+        return Rectangle(
+            groups, (zoom * band.start, zoom * band.stop),
+            (zoom * columns.start, round_up(zoom * columns.stop, self.config.words_per_beat)))
+
+    def _destination_fields(self, step: Step, region: Rectangle) -> dict[str, int]:
         """Return where results go; outputs that do not stay on chip are stored at once."""
         if self.result.chip is not None:
             part = self.result.chip.part(region.rows[0])
@@ -335,6 +341,7 @@ class LayerSteps:
                     "destination_row_stride": part.strides[1],
                     "destination_y": rows[0], "destination_x": region.columns[0]}
         assert self.result.ddr is not None
+        strides = _strides(region)
         step.output = self.buffers.output((region.groups[1] - region.groups[0]) * strides[0])
         self._store(step, step.output, region, strides)
         return {"destination_group_stride": strides[0], "destination_row_stride": strides[1]}
@@ -376,7 +383,7 @@ class LayerSteps:
             "window_group_stride": view.strides[0], "window_row_stride": view.strides[1]}
 
     def _residual_fields(
-        self, step: Step, residual: Home, region: Rectangle, strides: tuple[int, int]
+        self, step: Step, residual: Home, region: Rectangle
     ) -> dict[str, int]:
         add = self.operation.residual
         assert add is not None
@@ -388,6 +395,7 @@ class LayerSteps:
         }
         if residual.chip is None:
             assert residual.ddr is not None
+            strides = _strides(region)
             step.residual = self.buffers.residual(step, residual.ddr, region, strides)
             return fields | {"residual_group_stride": strides[0],
                              "residual_row_stride": strides[1]}
@@ -399,3 +407,9 @@ class LayerSteps:
             "residual": region.groups[0] * part.strides[0],
             "residual_group_stride": part.strides[0], "residual_row_stride": part.strides[1],
             "residual_y": rows[0], "residual_x": region.columns[0]}
+
+
+def _strides(region: Rectangle) -> tuple[int, int]:
+    """Return the strides of a buffer that holds a region densely."""
+    rows, columns = (stop - start for start, stop in (region.rows, region.columns))
+    return region_strides(rows, columns)

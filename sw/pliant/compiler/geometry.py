@@ -105,8 +105,9 @@ class Geometry:
         """Return what tells it from geometries that are tiled differently."""
         operation = self.operation
         return (self.config, self.input_shape, operation.output.shape, operation.reduction,
-                operation.window, operation.residual is None, operation.table is None,
-                self.shared_record, self.more_channels, operation.sampling,
+                operation.window, operation.sampling, operation.upsample,
+                operation.residual is None, operation.table is None, self.shared_record,
+                self.more_channels,
                 None if not self.matrix or self.lane_groups.whole
                 else self.lane_groups.tiles.tobytes())
 
@@ -129,7 +130,8 @@ class Geometry:
         window, pad = self.operation.window, self.operation.window.padding
         sampling = self.operation.sampling
         return Axis(
-            inputs=self.input_shape[1 + index], outputs=self.operation.output.shape[1 + index],
+            inputs=self.input_shape[1 + index],
+            outputs=self.operation.output.shape[1 + index] // self.zoom,
             kernel=window.kernel[index], stride=window.stride[index],
             dilation=window.dilation[index], before=(pad.top, pad.left)[index], align=align,
             reach=sampling.reach(window.kernel[index]) if sampling else (0, 0))
@@ -179,6 +181,11 @@ class Geometry:
     def taps(self) -> int:
         """Positions in a window."""
         return self.operation.window.kernel[0] * self.operation.window.kernel[1]
+
+    @property
+    def zoom(self) -> int:
+        """Rows and columns of the output tensor for each that is computed."""
+        return 2 if self.operation.upsample else 1
 
     @property
     def depthwise(self) -> bool:

@@ -18,7 +18,9 @@ from pliant.compiler.graph import (
     MaxPool,
     Node,
     Requantization,
+    SelectChannels,
     Tensor,
+    Upsample,
 )
 from pliant.compiler.operation import Operation, Reduction, ResidualAdd, Window, identity
 from pliant.compiler.pieces import dense_weights
@@ -28,13 +30,14 @@ from pliant.spec.numerics import INT8_MIN, Rounding
 
 
 def lower(graph: Graph, config: AcceleratorConfig) -> Graph:
-    """Return `graph` with one Operation in place of every node.
+    """Return `graph` with one Operation in place of every node but SelectChannels.
 
     A convolution's ``sum(w * (x - zero point))`` becomes ``sum(w * x) + bias'`` with padding that
     reads as the zero point; average pooling likewise.
     """
     tensors = graph.tensors()
-    nodes = tuple(_lower(node, tensors[node.inputs[0]], config) for node in graph.nodes)
+    nodes = tuple(node if isinstance(node, SelectChannels)
+                  else _lower(node, tensors[node.inputs[0]], config) for node in graph.nodes)
     return graph.replace(nodes=nodes)
 
 
@@ -76,6 +79,8 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
         return _lower_add(node, unchanged, config)
     if isinstance(node, Lookup):
         return dataclasses.replace(unchanged, table=node.table)
+    if isinstance(node, Upsample):
+        return dataclasses.replace(unchanged, upsample=True)
     assert isinstance(node, Clip)
     bounds = dataclasses.replace(
         unchanged.requantization, clip_min=node.clip_min, clip_max=node.clip_max)

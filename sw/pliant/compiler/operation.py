@@ -1,7 +1,8 @@
 """The compiler's own node: everything that one pass through matrix and post unit computes.
 
 Every graph node lowers to one :class:`Operation`; fusing merges neighbours. The stages are those of
-the Post instruction: window reduction, requantization and clip, residual add and clip, table.
+the Post instruction: window reduction, requantization and clip, residual add and clip, table,
+upsampling.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ class Operation(Node):
     """One layer as the machine sees it.
 
     ``inputs`` holds the tensors of the window, with `sampling` those of offsets and masks and, with
-    `residual`, last the residual tensor. A
-    Reduction.CONVOLUTION may read several tensors of one size: its input channels are theirs, one
-    tensor after the other. Others read one, from lane group `first_group` on.
+    `residual`, last the residual tensor. A Reduction.CONVOLUTION may read several tensors of one
+    size: its input channels are theirs, one tensor after the other. Others read one, from lane
+    group `first_group` on.
 
     `bias` is int64 (out,) and has the input's zero point folded in; `weight` is int8 (out, in,
     kernel height, kernel width) for Reduction.CONVOLUTION, (out, kernel height, kernel width) for
@@ -83,6 +84,8 @@ class Operation(Node):
     macs: int = 0
     first_group: int = 0
     sampling: Sampling | None = None
+    upsample: bool = False
+    """Every result becomes 2x2 pixels of the output, whose sides are thus even."""
 
     @property
     def windows(self) -> tuple[str, ...]:
@@ -107,6 +110,7 @@ class Operation(Node):
         stages = ["deformable " * (self.sampling is not None) + self.reduction.value]
         stages += ["add"] if self.residual else []
         stages += ["table"] if self.table is not None else []
+        stages += ["upsample"] if self.upsample else []
         return "+".join(stages)
 
 

@@ -258,8 +258,8 @@ def _fill(
 
 def _output_size(geometry: Geometry, band: int, width: int, groups: int) -> int:
     """Return the bank addresses of an output (or residual) slot."""
-    columns = round_up(width, geometry.config.words_per_beat)
-    return region_strides(band, columns)[0] * min(groups, geometry.output_groups)
+    columns = round_up(geometry.zoom * width, geometry.config.words_per_beat)
+    return region_strides(geometry.zoom * band, columns)[0] * min(groups, geometry.output_groups)
 
 
 def _displacement_groups(geometry: Geometry, placement: Placement) -> int:
@@ -412,13 +412,14 @@ def _estimate(
         weight_loads = channels if tiling.weights_resident else loads(nest, "channel")
         weight_bytes = tiling.channel_groups * geometry.patches * 4 * config.lanes
     pixels = tiling.band_height * tiling.tile_width
-    out_bytes = pixels * tiling.channel_groups * config.lanes
+    zoom = geometry.zoom**2
+    out_bytes = pixels * tiling.channel_groups * config.lanes * zoom
     residual, stored = _residual(geometry, placement), _stored(placement)
     outputs = geometry.output_groups * rows.outputs * columns.outputs
     copies = loads(nest, "tile band") if geometry.displacement_groups else 0
     displacements = _displacement_groups(geometry, placement)
     moved = (input_loads * per_load + weight_loads * weight_bytes
-             + outputs * config.lanes * (stored + residual)
+             + outputs * config.lanes * (stored * zoom + residual)
              + copies * pixels * displacements * config.lanes)
     transfers = (input_loads * bands + weight_loads + steps * (stored + residual)
                  + copies * (displacements > 0))

@@ -167,10 +167,11 @@ def _post(post: Post, config: AcceleratorConfig) -> Iterator[Access]:
             post.residual, post.residual_group_stride, post.residual_row_stride, post.groups,
             (post.residual_y, post.residual_y + post.out_height),
             (post.residual_x, post.residual_x + post.out_width), write=False)
+    zoom = 1 + post.upsample
     yield from _region(
         post.destination, post.destination_group_stride, post.destination_row_stride, post.groups,
-        (post.destination_y, post.destination_y + post.out_height),
-        (post.destination_x, post.destination_x + post.out_width), write=True)
+        (post.destination_y, post.destination_y + zoom * post.out_height),
+        (post.destination_x, post.destination_x + zoom * post.out_width), write=True)
 
 
 NONE = -1
