@@ -23,7 +23,15 @@ class WeightLoader(wiring.Component):
     """Brings the weights of one pass after another into the array's shadow tile.
 
     A tile takes `rows` cycles; the next one starts in the cycle after `take`, so passes of `rows`
-    pixels or more never wait.
+    pixels or more never wait. With narrow weights a word of the buffer is read for two rows, one
+    after the other, and its low or high halves are extended to bytes.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    delay : int
+        Cycles from the request of a word to its swap beyond FEATURE_READ_LATENCY: reading weights
+        is put off by as many.
 
     Members
     -------
@@ -31,7 +39,7 @@ class WeightLoader(wiring.Component):
     ready : Out   the shadow tile is complete in time for a word requested in the next cycle
     take : In   a word that will swap the tiles is requested now; only after a cycle with `ready`
     read_enable, address : Out, data : In   weight buffer, latency 1
-    write, row : Out   to the array's shadow tile, with the buffer's data
+    write, row, weights : Out   to the array's shadow tile; `weights` are cols x int8
     """
 
     instruction: Any
@@ -39,19 +47,24 @@ class WeightLoader(wiring.Component):
     take: Signal
     read_enable: Signal
     address: Signal
+    data: Any
     write: Signal
     row: Signal
+    weights: Any
 
-    def __init__(self, *, config: AcceleratorConfig) -> None:
+    def __init__(self, *, config: AcceleratorConfig, delay: int = 0) -> None:
         self._config = config
+        self._delay = delay
         super().__init__({
             "instruction": In(stream.Signature(instruction_layout(Matrix))),
             "ready": Out(1),
             "take": In(1),
             "read_enable": Out(1),
             "address": Out(range(config.weight_depth)),
+            "data": In(data.ArrayLayout(signed(8), config.cols)),
             "write": Out(1),
             "row": Out(range(config.rows)),
+            "weights": Out(data.ArrayLayout(signed(8), config.cols)),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -62,12 +75,13 @@ class WeightLoader(wiring.Component):
         remaining = Signal()  # passes of `current` are left to load
         loading = Signal()
         row = Signal(range(rows))
+        address = Signal.like(self.address, name="next_address")
         kernel_x, kernel_y, group = Signal(8), Signal(8), Signal(12)
         last_row = Signal()
         # These stand still during a pass and are used with its last row alone.
         last_x, last_y, last_group, last_pass = Signal(), Signal(), Signal(), Signal()
         assert rows >= 4
-        m.d.comb += [last_row.eq(row == rows - 1), self.read_enable.eq(loading)]
+        m.d.comb += last_row.eq(row == rows - 1)
         m.d.sync += [
             last_x.eq(kernel_x == current.kernel_width - 1),
             last_y.eq(kernel_y == current.kernel_height - 1),
@@ -75,16 +89,33 @@ class WeightLoader(wiring.Component):
             last_pass.eq(last_x & last_y & last_group),
         ]
         # High from the last row's read but one: the word's swap comes FEATURE_READ_LATENCY cycles
-        # after its request, the last row's write one cycle after its read.
+        # after its request, the last row's write one cycle after its read, both put off alike.
         assert FEATURE_READ_LATENCY >= 2
         with m.If(self.take):
             m.d.sync += self.ready.eq(0)
         with m.Elif(loading & (row == rows - 3)):
             m.d.sync += self.ready.eq(1)
-        m.d.sync += [self.write.eq(loading), self.row.eq(row)]
+        write = delayed(m, loading, 1, "write")
+        write_row = delayed(m, row, 1, "write_row")
+
+        # Of what the buffer returns now. Each bit of a weight is a function of at most five.
+        narrow, upper = Signal(), Signal()
+        m.d.sync += [narrow.eq(current.narrow_weights), upper.eq(current.narrow_weights & row[0])]
+        m.d.comb += [
+            self.read_enable.eq(delayed(m, loading, self._delay, "read")),
+            self.address.eq(delayed(m, address, self._delay, "address", reset_less=True)),
+            self.write.eq(delayed(m, write, self._delay, "late_write")),
+            self.row.eq(delayed(m, write_row, self._delay, "late_row", reset_less=True)),
+        ]
+        narrow = delayed(m, narrow, self._delay, "narrow", reset_less=True)
+        upper = delayed(m, upper, self._delay, "upper", reset_less=True)
+        for found, weight in zip(self.data, self.weights, strict=True):
+            half = Mux(upper, found[4:], found[:4])
+            m.d.comb += weight.eq(Cat(half, Mux(narrow, half[3].replicate(4), found[4:])))
 
         with m.If(loading):
-            m.d.sync += [self.address.eq(self.address + 1), row.eq(row + 1)]
+            m.d.sync += [address.eq(address + (row[0] | ~current.narrow_weights)),
+                         row.eq(row + 1)]
             with m.If(last_row):
                 m.d.sync += [loading.eq(0), row.eq(0), kernel_x.eq(kernel_x + 1)]
                 with m.If(last_x):
@@ -108,7 +139,7 @@ class WeightLoader(wiring.Component):
         with m.If(starts & more):
             m.d.sync += loading.eq(1)
         with m.If(accepted):
-            m.d.sync += [current.eq(new), remaining.eq(1), self.address.eq(new.weights),
+            m.d.sync += [current.eq(new), remaining.eq(1), address.eq(new.weights),
                          group.eq(0), kernel_y.eq(0), kernel_x.eq(0)]
         return m
 
@@ -180,7 +211,11 @@ class MatrixUnit(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.sampler = sampler = Sampler(config=config)
-        m.submodules.loader = loader = WeightLoader(config=config)
+        # Words take `sampling` cycles from the request to the array; weights wait for them.
+        interpolates = config.offset_depth > 0
+        sampling = FEATURE_READ_LATENCY + (INTERPOLATOR_LATENCY if interpolates else 0)
+        m.submodules.loader = loader = WeightLoader(
+            config=config, delay=sampling - FEATURE_READ_LATENCY)
         m.submodules.array = array = self._array
         m.submodules.accepted = instruction = StreamRegister(instruction_layout(Matrix))
         wiring.connect(m, wiring.flipped(self.instruction), instruction.input)
@@ -246,8 +281,6 @@ class MatrixUnit(wiring.Component):
 
         # What must be known of a word later on travels beside it. Only the valid bits have a reset:
         # the rest can become shift registers made of LUTs, which have none.
-        interpolates = config.offset_depth > 0
-        sampling = FEATURE_READ_LATENCY + (INTERPOLATOR_LATENCY if interpolates else 0)
         stages = sampling + array.latency - 1
         valids = Signal(stages)
         m.d.sync += valids.eq(Cat(requested, valids))
@@ -257,17 +290,15 @@ class MatrixUnit(wiring.Component):
             m.d.sync += later.eq(positions[-1])
             positions.append(later)
 
-        # Weights stay as far ahead of words as they are when both have been read.
-        delay = sampling - FEATURE_READ_LATENCY
         m.d.comb += [
             array.valid.eq(valids[sampling - 1]),
             array.swap.eq(positions[sampling].inner_first),
-            self.weight_enable.eq(delayed(m, loader.read_enable, delay, "weight_enable")),
-            self.weight_address.eq(delayed(m, loader.address, delay, "weight_address",
-                                           reset_less=True)),
-            array.weight_write.eq(delayed(m, loader.write, delay, "weight_write")),
-            array.weight_row.eq(delayed(m, loader.row, delay, "weight_row", reset_less=True)),
-            array.weight_data.eq(self.weight_data),
+            self.weight_enable.eq(loader.read_enable),
+            self.weight_address.eq(loader.address),
+            loader.data.eq(self.weight_data),
+            array.weight_write.eq(loader.write),
+            array.weight_row.eq(loader.row),
+            array.weight_data.eq(loader.weights),
             self.sums.eq(array.sums),
         ]
 

@@ -243,7 +243,8 @@ class LayerSteps:
                 group_stride=view.strides[0], row_stride=view.strides[1],
                 groups=run[1] - run[0],
                 weights=weights + (run[0] - groups[0]) * self.geometry.group_words,
-                accumulate=int(run[0] > 0), **self._window(place, view),
+                accumulate=int(run[0] > 0),
+                narrow_weights=int(self.operation.narrow_weights), **self._window(place, view),
                 **self._displacement_fields(step, place))
             yield step
 

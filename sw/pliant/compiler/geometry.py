@@ -10,7 +10,7 @@ from pliant.compiler.graph import Shape, Tensor
 from pliant.compiler.operation import Operation, Reduction
 from pliant.compiler.pieces import LaneGroups
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.memory import ceil_div, patch_grid, round_up, row_patches, row_pitch
+from pliant.spec.memory import ceil_div, pass_words, patch_grid, round_up, row_patches, row_pitch
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Geometry:
         return (self.config, self.input_shape, operation.output.shape, operation.reduction,
                 operation.window, operation.sampling, operation.upsample,
                 operation.residual is None, operation.table is None, self.shared_record,
-                self.more_channels,
+                self.more_channels, operation.narrow_weights,
                 None if not self.matrix or self.lane_groups.whole
                 else self.lane_groups.tiles.tobytes())
 
@@ -208,7 +208,7 @@ class Geometry:
     @property
     def group_words(self) -> int:
         """Weight buffer words for one input lane group and ``cols`` output channels."""
-        return self.taps * self.config.rows
+        return self.taps * pass_words(self.config, narrow=self.operation.narrow_weights)
 
     @property
     def shared_record(self) -> bool:

@@ -8,12 +8,14 @@ upsampling.
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pliant.compiler.graph import Graph, Node, Padding, Requantization
+from pliant.spec.memory import fit_narrow
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, Rounding
 from pliant.spec.sampling import Offsets, Sampling
 
@@ -104,10 +106,17 @@ class Operation(Node):
             return 0
         return 2 if self.sampling.offsets is Offsets.MODULATED else 1
 
+    @functools.cached_property
+    def narrow_weights(self) -> bool:
+        """Whether the matrix unit takes the weights as int4: all are in -7..7."""
+        dense = self.reduction is Reduction.CONVOLUTION
+        return dense and self.weight is not None and fit_narrow(self.weight)
+
     @property
     def kind(self) -> str:
         """Stages in words, for listings."""
-        stages = ["deformable " * (self.sampling is not None) + self.reduction.value]
+        stages = ["deformable " * (self.sampling is not None) + self.reduction.value
+                  + " int4" * self.narrow_weights]
         stages += ["add"] if self.residual else []
         stages += ["table"] if self.table is not None else []
         stages += ["upsample"] if self.upsample else []

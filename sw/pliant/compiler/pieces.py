@@ -111,9 +111,9 @@ class LaneGroups:
             tiles.append(np.sort(np.argsort(distance, kind="stable")[:count]))
         return np.array(tiles)
 
-    def packed(self) -> NDArray[np.int8]:
+    def packed(self, *, narrow: bool) -> NDArray[np.int8]:
         """Return the weights in the order of `tiles`, as :func:`pack_weights` lays them out."""
-        packed = pack_weights(self._config, self._padded())
+        packed = pack_weights(self._config, self._padded(), narrow=narrow)
         return np.asarray(packed[np.arange(len(self.tiles))[:, None], self.tiles])
 
     def pieces(self, tile: int, span: tuple[int, int]) -> list[Piece]:
