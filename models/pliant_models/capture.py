@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from pliant_models.deformable import DEFORMABLE_CONVOLUTION
+
 aten = torch.ops.aten
 
-CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding)
+CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding, DEFORMABLE_CONVOLUTION)
 NO_OPERATIONS = (
     aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
     aten.alias.default, aten.clone.default, aten.contiguous.default, aten.detach.default,
