@@ -103,7 +103,7 @@ def contract(read: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> 
     images, height, width, taps = read.shape[:4]
     out, inner = weight.shape[:2]
     if inner == 1 and groups == out:
-        result = (read * weight.reshape(out, taps).T).sum(3)
+        result = (read * weight.reshape(out, taps).T.contiguous()).sum(3)
     else:
         grouped = read.reshape(images * height * width, taps, groups, inner)
         kernels = weight.reshape(groups, out // groups, inner, taps)
@@ -148,25 +148,25 @@ TENSORS = 5
 """The operator's first arguments, those that have gradients."""
 
 
-def _save(context: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    context.save_for_backward(*inputs[:TENSORS])
-    context.arguments = inputs[TENSORS:]
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:TENSORS])
+    ctx.arguments = inputs[TENSORS:]
 
 
-def _backward(context: Any, gradient: Tensor) -> tuple[Any, ...]:
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     """Compute it again with gradients: samples take more memory than time."""
-    needed = context.needs_input_grad[:TENSORS]
+    needed = ctx.needs_input_grad[:TENSORS]
     tensors: list[Any] = [None if tensor is None else tensor.detach().requires_grad_(wanted)
-                          for tensor, wanted in zip(context.saved_tensors, needed, strict=True)]
+                          for tensor, wanted in zip(ctx.saved_tensors, needed, strict=True)]
     with torch.enable_grad():
         value, offsets, mask, weight, bias = tensors
-        stride, padding, dilation, groups, *sampling = context.arguments
+        stride, padding, dilation, groups, *sampling = ctx.arguments
         taps = taps_of(weight, stride, padding, dilation, tuple(sampling))
         result = contract(samples(value, offsets, mask, taps), weight, bias, groups)
     leaves = [tensor for tensor, wanted in zip(tensors, needed, strict=True) if wanted]
     found = iter(torch.autograd.grad(result, leaves, gradient))
     gradients = [next(found) if wanted else None for wanted in needed]
-    return (*gradients, *[None] * len(context.arguments))
+    return (*gradients, *[None] * len(ctx.arguments))
 
 
 deformable_conv2d.register_autograd(_backward, setup_context=_save)
