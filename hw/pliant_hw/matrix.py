@@ -20,7 +20,8 @@ class WeightLoader(wiring.Component):
     """Brings the weights of one pass after another into the array's shadow tile.
 
     A tile takes `rows` cycles; the next one starts in the cycle after `take`, so passes of `rows`
-    pixels or more never wait.
+    pixels or more never wait. With narrow weights a word of the buffer is read for two rows, one
+    after the other, and its low or high halves are extended to bytes.
 
     Members
     -------
@@ -28,7 +29,7 @@ class WeightLoader(wiring.Component):
     ready : Out   the shadow tile is complete in time for a word issued now
     take : In   a word that will swap the tiles is issued now; only when `ready`
     read_enable, address : Out, data : In   weight buffer, latency 1
-    write, row : Out   to the array's shadow tile, with the buffer's data
+    write, row, weights : Out   to the array's shadow tile; `weights` are cols x int8
     """
 
     instruction: Any
@@ -36,8 +37,10 @@ class WeightLoader(wiring.Component):
     take: Signal
     read_enable: Signal
     address: Signal
+    data: Any
     write: Signal
     row: Signal
+    weights: Any
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
@@ -47,8 +50,10 @@ class WeightLoader(wiring.Component):
             "take": In(1),
             "read_enable": Out(1),
             "address": Out(range(config.weight_depth)),
+            "data": In(data.ArrayLayout(signed(8), config.cols)),
             "write": Out(1),
             "row": Out(range(config.rows)),
+            "weights": Out(data.ArrayLayout(signed(8), config.cols)),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -80,8 +85,16 @@ class WeightLoader(wiring.Component):
             m.d.sync += self.ready.eq(1)
         m.d.sync += [self.write.eq(loading), self.row.eq(row)]
 
+        # Of what the buffer returns now. Each bit of a weight is a function of at most five.
+        narrow, upper = Signal(), Signal()
+        m.d.sync += [narrow.eq(current.narrow_weights), upper.eq(current.narrow_weights & row[0])]
+        for found, weight in zip(self.data, self.weights, strict=True):
+            half = Mux(upper, found[4:], found[:4])
+            m.d.comb += weight.eq(Cat(half, Mux(narrow, half[3].replicate(4), found[4:])))
+
         with m.If(loading):
-            m.d.sync += [self.address.eq(self.address + 1), row.eq(row + 1)]
+            m.d.sync += [self.address.eq(self.address + (row[0] | ~current.narrow_weights)),
+                         row.eq(row + 1)]
             with m.If(last_row):
                 m.d.sync += [loading.eq(0), row.eq(0), kernel_x.eq(kernel_x + 1)]
                 with m.If(last_x):
@@ -268,7 +281,8 @@ class MatrixUnit(wiring.Component):
             self.weight_address.eq(loader.address),
             array.weight_write.eq(loader.write),
             array.weight_row.eq(loader.row),
-            array.weight_data.eq(self.weight_data),
+            loader.data.eq(self.weight_data),
+            array.weight_data.eq(loader.weights),
             self.sums.eq(array.sums),
         ]
 

@@ -21,11 +21,12 @@ from pliant_models.layers import (
     Sum,
     Upsample,
 )
-from pliant_models.quantizers import BiasQuantizer, WeightQuantizer
+from pliant_models.quantizers import WEIGHT_QUANTIZERS, BiasQuantizer
 
 Builder = Callable[[fx.GraphModule, fx.Node], nn.Module]
 
-QUANTIZERS = {"weight_quant": WeightQuantizer, "bias_quant": BiasQuantizer}
+WEIGHT_BITS = "weight_bits"
+"""Metadata of nodes: bits of the layer's weights, 8 where there is none; 4 are for dense layers."""
 
 
 def build(module: fx.GraphModule, node: fx.Node) -> nn.Module:
@@ -51,6 +52,22 @@ def supported_operators() -> list[str]:
     return sorted(names)
 
 
+def has_weights(node: fx.Node) -> bool:
+    """Return whether an operator multiplies by weights."""
+    return BUILDERS.get(node.target) in (_convolution, _deformable_convolution, _linear)
+
+
+def is_depthwise(node: fx.Node) -> bool:
+    """Return whether an operator with weights reads one input channel for each output channel."""
+    groups = arguments(node).get("groups", 1)
+    return bool(1 < groups == shape(node)[0] == shape(node.all_input_nodes[0])[0])
+
+
+def _quantizers(node: fx.Node) -> dict[str, Any]:
+    weight_quantizer = WEIGHT_QUANTIZERS[node.meta.get(WEIGHT_BITS, 8)]
+    return {"weight_quant": weight_quantizer, "bias_quant": BiasQuantizer}
+
+
 def _convolution(module: fx.GraphModule, node: fx.Node) -> nn.Module:
     given = arguments(node)
     weight, bias = _weights(module, node, given)
@@ -66,7 +83,7 @@ def _convolution(module: fx.GraphModule, node: fx.Node) -> nn.Module:
     layer = QuantConv2d(
         groups * weight.shape[1], weight.shape[0], kernel, stride=pair(given["stride"]),
         dilation=dilation, padding=_padding(node, given["padding"], kernel, dilation),
-        groups=groups, bias=bias is not None, **QUANTIZERS)
+        groups=groups, bias=bias is not None, **_quantizers(node))
     return _with_weights(layer, weight, bias)
 
 
@@ -85,7 +102,7 @@ def _deformable_convolution(module: fx.GraphModule, node: fx.Node) -> nn.Module:
         sampling=taps.sampling, in_channels=groups * weight.shape[1],
         out_channels=weight.shape[0], kernel_size=taps.kernel, stride=taps.stride,
         padding=taps.padding, dilation=taps.dilation, groups=groups, bias=bias is not None,
-        **QUANTIZERS)
+        **_quantizers(node))
     return _with_weights(layer, weight, bias)
 
 
@@ -124,7 +141,8 @@ def _linear(module: fx.GraphModule, node: fx.Node) -> nn.Module:
     if len(shape(node)) != 1:
         raise unsupported(node, f"linear layer over the last of {1 + len(shape(node))} dimensions",
                           "flatten to (images, features) before it, or use a 1x1 convolution")
-    layer = QuantLinear(weight.shape[1], weight.shape[0], bias=bias is not None, **QUANTIZERS)
+    layer = QuantLinear(weight.shape[1], weight.shape[0], bias=bias is not None,
+                        **_quantizers(node))
     return _with_weights(layer, weight, bias)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -22,7 +22,11 @@ from pliant_models import channels, operators
 from pliant_models.capture import UnsupportedLayerError, aten, capture, layer_name, shape
 from pliant_models.channels import Channels
 from pliant_models.layers import AveragePool, Clamp, SelectChannels, Sigmoid, Sum, real
-from pliant_models.quantizers import ActivationQuantizer, constant_activation_quantizer
+from pliant_models.quantizers import (
+    WEIGHT_QUANTIZERS,
+    ActivationQuantizer,
+    constant_activation_quantizer,
+)
 from pliant_models.scales import ScaleGroups
 
 TENSOR = "tensor"
@@ -36,7 +40,8 @@ ACCUMULATING = (QuantConv2d, QuantLinear, Sum, AveragePool)
 
 
 def quantize(
-    model: nn.Module, example: Tensor, *, input_scale: float | None = None
+    model: nn.Module, example: Tensor, *, input_scale: float | None = None, weight_bits: int = 8,
+    layer_bits: Mapping[str, int] | None = None,
 ) -> fx.GraphModule:
     """Return a trainable quantized copy of a float model, to be calibrated and fine-tuned.
 
@@ -48,13 +53,22 @@ def quantize(
         One or more images (images, channels, height, width), for tracing.
     input_scale : float, optional
         Fixed scale of the int8 input, a power of two; calibrated and learned if not given.
+    weight_bits : int
+        8, or 4 for half the traffic of weights. Depthwise weights have 8 in any case: the machine
+        holds them as bytes.
+    layer_bits : mapping of int, optional
+        Bits of the weights of single layers by name, depthwise ones included. First and last layers
+        often need 8.
 
     Raises
     ------
+    ValueError
+        Weights of other than 4 or 8 bits, or a layer in `layer_bits` that has no weights.
     UnsupportedLayerError
         Names every layer that cannot be quantized, the reason and the remedy.
     """
     source = capture(model, example)
+    _set_weight_bits(source, weight_bits, layer_bits or {})
     layers: dict[fx.Node, nn.Module] = {}
     errors = []
     for node in source.graph.nodes:
@@ -79,6 +93,25 @@ def calibrate(model: fx.GraphModule, batches: Iterable[Tensor]) -> None:
         for batch in batches:
             model(batch)
     model.eval()
+
+
+def _set_weight_bits(
+    source: fx.GraphModule, weight_bits: int, layer_bits: Mapping[str, int]
+) -> None:
+    """Note the bits of each layer's weights where `operators.build` finds them."""
+    for bits in (weight_bits, *layer_bits.values()):
+        if bits not in WEIGHT_QUANTIZERS:
+            allowed = " or ".join(str(known) for known in sorted(WEIGHT_QUANTIZERS))
+            raise ValueError(f"weights of {bits} bits: they must have {allowed}")
+    nodes = [node for node in source.graph.nodes if operators.has_weights(node)]
+    names = {layer_name(node) for node in nodes}
+    unknown = ", ".join(repr(name) for name in sorted(set(layer_bits) - names))
+    if unknown:
+        raise ValueError(f"no layer with weights is called {unknown}; there are "
+                         f"{', '.join(sorted(names))}")
+    for node in nodes:
+        default = 8 if operators.is_depthwise(node) else weight_bits
+        node.meta[operators.WEIGHT_BITS] = layer_bits.get(layer_name(node), default)
 
 
 class _Rewriter:

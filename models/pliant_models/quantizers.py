@@ -1,10 +1,10 @@
 """Brevitas quantizers whose arithmetic is integer arithmetic: the native contract.
 
-Activations are int8 with one power-of-two scale, weights int8 in -127..127 with a dyadic scale
-``M * 2**-t`` (M of 8 bits) for each output channel, biases int32 at the product of the two. So the
-scale from accumulator to output is exactly ``M * 2**-s``, and the Brevitas model evaluated in
-float64 computes the same integers as the graph that is exported from it. All rounding is to
-nearest, ties to even.
+Activations are int8 with one power-of-two scale, weights int8 in -127..127 or int4 in -7..7 with a
+dyadic scale ``M * 2**-t`` (M of 8 bits) for each output channel, biases int32 at the product of the
+two. So the scale from accumulator to output is exactly ``M * 2**-s``, and the Brevitas model
+evaluated in float64 computes the same integers as the graph that is exported from it. All rounding
+is to nearest, ties to even.
 """
 
 from __future__ import annotations
@@ -57,6 +57,16 @@ class WeightQuantizer(Int8WeightPerChannelFloat):  # type: ignore[misc]
 
     restrict_scale_threshold_impl = DyadicRestrictValue
     scaling_min_val = SMALLEST_SCALE
+
+
+class NarrowWeightQuantizer(WeightQuantizer):
+    """int4 weights, -7..7, one dyadic scale for each output channel (maximum / 7)."""
+
+    bit_width = 4
+
+
+WEIGHT_QUANTIZERS = {8: WeightQuantizer, 4: NarrowWeightQuantizer}
+"""By the bits of a weight."""
 
 
 class ActivationQuantizer(Int8ActPerTensorFixedPoint):  # type: ignore[misc]

@@ -1,8 +1,8 @@
 """Random one- to three-node integer graphs that reach the corners of the contract.
 
-Kernels 1-7, strides 1-3, dilations 1-2, padding 0-3 on each side, any zero points, per-channel
-scales that saturate and tie, biases, clip ranges and the three rounding modes. The work is about
-uniform on a logarithmic scale, so most layers are small.
+Kernels 1-7, strides 1-3, dilations 1-2, padding 0-3 on each side, weights of 8 and of 4 bits, any
+zero points, per-channel scales that saturate and tie, biases, clip ranges and the three rounding
+modes. The work is about uniform on a logarithmic scale, so most layers are small.
 """
 
 from __future__ import annotations

@@ -24,7 +24,14 @@ from pliant.compiler.graph import (
     Tensor,
 )
 from pliant.compiler.reference import output_size
-from pliant.spec.numerics import INT8_MAX, INT8_MIN, MAX_SHIFT, Rounding
+from pliant.spec.numerics import (
+    INT8_MAX,
+    INT8_MIN,
+    MAX_SHIFT,
+    NARROW_WEIGHT_MAX,
+    WEIGHT_MAX,
+    Rounding,
+)
 
 MILD_ZERO_POINT = 30
 """Largest magnitude of zero points where `mild` is asked for."""
@@ -126,7 +133,8 @@ class RandomNodes:
     ) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float64]]:
         """Return weights of `shape`, output channels first; biases; the sums' rough spread."""
         rng, channels = self.rng, shape[0]
-        largest = int(rng.choice([1, 3, 20, 127]))  # small weights make ties frequent
+        # Small weights make ties frequent, and up to 7 they are packed as int4.
+        largest = int(rng.choice([1, 3, NARROW_WEIGHT_MAX, 20, WEIGHT_MAX]))
         weight = rng.integers(-largest, largest + 1, shape)
         energy = np.square(weight.astype(np.float64)).reshape(channels, -1).sum(axis=1)
         spread = np.sqrt(np.maximum(energy, 1) * (74**2 + source.zero_point**2))

@@ -31,7 +31,9 @@ from pliant.spec.memory import (
     TABLE_BYTES,
     ceil_div,
     feature_tensor_bytes,
+    narrow_rows,
     pack_features,
+    pass_words,
     patch_grid,
     patch_taps,
     unpack_features,
@@ -293,12 +295,16 @@ class InstructionSimulator:
     # Matrix and Post
 
     def _matrix(self, state: State, matrix: Matrix) -> None:
-        rows = matrix.groups * matrix.kernel_height * matrix.kernel_width * self.config.rows
+        passes = matrix.groups * matrix.kernel_height * matrix.kernel_width
+        rows, narrow = passes * self.config.rows, bool(matrix.narrow_weights)
         pixels = matrix.out_height * matrix.out_width
-        weights = state.weight[matrix.weights:matrix.weights + rows]
-        if len(weights) < rows:
-            raise SimulationError(f"reads {rows} words from word {matrix.weights} of the weight "
+        words = passes * pass_words(self.config, narrow=narrow)
+        weights = state.weight[matrix.weights:matrix.weights + words]
+        if len(weights) < words:
+            raise SimulationError(f"reads {words} words from word {matrix.weights} of the weight "
                                   f"buffer, weight_depth is {self.config.weight_depth}")
+        if narrow:
+            weights = narrow_rows(weights.astype(np.int8)).astype(np.float32)
         entries = self._entries(state, matrix.accumulator_bank, matrix.accumulator_base, pixels)
         columns = state.feature.unfold(matrix)
         for start in range(0, rows, EXACT_DEPTH):

@@ -178,7 +178,7 @@ BAD: dict[str, tuple[Callable[[], Graph], AcceleratorConfig, str, str, str]] = {
                     "smaller kernel"),
     "kernel larger than the weight buffer": (
         lambda: dataclasses.replace(convolution(
-            weight=np.ones((4, 4, 20, 20), np.int8), shape=(4, 1, 1)),
+            weight=np.full((4, 4, 20, 20), 8, np.int8), shape=(4, 1, 1)),
             inputs=(Tensor(name="x", shape=(4, 20, 20)),)),
         TINY, "conv", "takes 1600 words of the weight buffer", "larger weight_depth"),
 }

@@ -80,6 +80,7 @@ def touched(
                      for k in range(len(ddr) * config.axi_data_bytes // size)}
     if isinstance(i, Matrix):
         words = i.groups * i.kernel_height * i.kernel_width * config.rows
+        words //= 1 + i.narrow_weights
         reads = _words(i.source, i.group_stride, i.row_stride, i.groups, _window(i))
         reads |= {(Target.WEIGHT, i.weights + k) for k in range(words)}
         return reads, {("accumulator", i.accumulator_bank)}

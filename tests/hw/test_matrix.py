@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pliant.spec.config import PRESETS, AcceleratorConfig
 from pliant.spec.isa import Matrix
+from pliant.spec.memory import pass_words
 from pliant.spec.numerics import WEIGHT_MAX, WEIGHT_MIN
 from pliant_hw.accumulators import ACCUMULATOR_READ_LATENCY, Accumulators
 from pliant_hw.array import ArrayFactory, MatrixArray
@@ -151,7 +152,8 @@ def random_instruction(config: AcceleratorConfig, random: np.random.Generator) -
     else:
         out_height, out_width = pick(1, 5), pick(1, 6)
     last = config.accumulator_depth - out_height * out_width
-    words = config.rows * groups * kernel_height * kernel_width
+    narrow = pick(0, 1)
+    words = pass_words(config, narrow=bool(narrow)) * groups * kernel_height * kernel_width
     return Matrix(
         source=pick(0, config.feature_depth - 1), row_stride=row_stride,
         group_stride=pick(0, 40), height=height, width=width,
@@ -161,7 +163,7 @@ def random_instruction(config: AcceleratorConfig, random: np.random.Generator) -
         stride_y=pick(1, 3), stride_x=pick(1, 3),
         out_height=out_height, out_width=out_width, pad_value=pick(-128, 127),
         weights=pick(0, config.weight_depth - words), accumulator_bank=pick(0, 1),
-        accumulator_base=pick(0, last), accumulate=pick(0, 1),
+        accumulator_base=pick(0, last), accumulate=pick(0, 1), narrow_weights=narrow,
     )
 
 
@@ -207,14 +209,51 @@ def test_an_accumulating_instruction_continues_on_the_entry_written_last() -> No
     np.testing.assert_array_equal(result[0, :28], system.expected[0, :28])
 
 
+@pytest.mark.parametrize("pixels", [1, 4, 7])
+@pytest.mark.parametrize("kernel", [1, 2])
+def test_the_width_of_weights_may_change_with_every_instruction(pixels: int, kernel: int) -> None:
+    system = System(TINY, pixels)
+    first = Matrix(height=8, width=8, row_stride=4, kernel_width=kernel, out_width=pixels)
+    widths = (1, 0, 0, 1, 1, 0, 1)
+    instructions = [
+        dataclasses.replace(first, narrow_weights=narrow, weights=3 * place, origin_y=place,
+                            accumulator_base=pixels * place % 16, accumulator_bank=place // 4)
+        for place, narrow in enumerate(widths)]
+    _, result = system.run(instructions)
+    for instruction in instructions:
+        run_matrix(TINY, instruction, system.features, system.weights, system.expected)
+    written = system.expected != 0
+    assert written.sum() > len(widths) * TINY.cols // 2
+    np.testing.assert_array_equal(result[written], system.expected[written])
+
+
+def test_narrow_weights_are_every_int4_in_both_halves() -> None:
+    system = System(TINY, 0)
+    values = np.arange(-8, 8)
+    columns = [np.roll(values, shift)[:TINY.cols] for shift in range(TINY.rows * 4)]
+    for word, (low, high) in enumerate(zip(columns[::2], columns[1::2], strict=True)):
+        system.weights[word] = ((low & 15) | (high & 15) << 4).astype(np.uint8).view(np.int8)
+    instruction = Matrix(height=8, width=8, row_stride=4, kernel_height=2, kernel_width=2,
+                         out_width=5, narrow_weights=1)
+    _, result = system.run([instruction])
+    features = system.features
+    expected = np.zeros((5, TINY.cols), np.int64)
+    for x, tap, row in np.ndindex(5, 4, TINY.rows):
+        word = features.words[features.place(0, 0, 4, 0, tap // 2, x + tap % 2)]
+        expected[x] += int(word[row]) * columns[tap * TINY.rows + row]
+    np.testing.assert_array_equal(result[0, :5], expected)
+
+
 @pytest.mark.parametrize(("pixels", "cycles_per_pass"),
                          [((4, 5), 20), ((1, 5), 5), ((1, 3), 4), ((1, 2), 4), ((1, 1), 4)])
+@pytest.mark.parametrize("narrow", [0, 1])
 def test_a_pass_takes_its_pixels_or_the_rows_of_its_weights(
-    pixels: tuple[int, int], cycles_per_pass: int
+    pixels: tuple[int, int], cycles_per_pass: int, narrow: int
 ) -> None:
     system = System(TINY, 0)
     instruction = Matrix(height=8, width=8, row_stride=4, kernel_height=2, kernel_width=2,
-                         out_height=pixels[0], out_width=pixels[1], groups=2)
+                         out_height=pixels[0], out_width=pixels[1], groups=2,
+                         narrow_weights=narrow)
     cycles, _ = system.run([instruction] * 3)
     passes = 3 * 8
     expected = (passes - 1) * cycles_per_pass + pixels[0] * pixels[1]

@@ -6,6 +6,7 @@ from brevitas.nn import QuantConv2d, QuantIdentity
 from brevitas.quant import Int8WeightPerChannelFloat
 
 from pliant_models.quantizers import (
+    WEIGHT_QUANTIZERS,
     ActivationQuantizer,
     BiasQuantizer,
     DyadicRestrictValue,
@@ -51,14 +52,17 @@ def quantized_conv(weight_quant=WeightQuantizer) -> tuple[QuantConv2d, QuantIden
         act_quant=constant_activation_quantizer(2.0**-5), return_quant_tensor=True).double().eval()
 
 
-def test_weights_are_narrow_int8_with_dyadic_scales():
-    conv, _ = quantized_conv()
+@pytest.mark.parametrize("bits", [8, 4])
+def test_weights_are_of_narrow_range_with_dyadic_scales(bits):
+    conv, _ = quantized_conv(WEIGHT_QUANTIZERS[bits])
     weight = conv.quant_weight()
+    limit = 2**(bits - 1) - 1
     integers = weight.value / weight.scale
     assert torch.equal(integers, integers.round())
     largest = integers.abs().amax(dim=(1, 2, 3))
-    assert largest.max() == 127
-    assert (largest[[c for c in range(40) if c != 7]] >= 126).all()
+    assert largest.max() == limit
+    assert integers.min() == -limit
+    assert (largest[[c for c in range(40) if c != 7]] >= limit - (bits == 8)).all()
     assert max(mantissa(float(scale)) for scale in weight.scale.flatten()) <= 255
 
 

@@ -74,7 +74,10 @@ def test_layers_cover_what_the_hardware_must_do():
             seen[f"stride {node.stride[0]}"] += 1
             seen["asymmetric padding"] += (pad.top, pad.left) != (pad.bottom, pad.right)
             if isinstance(node, Convolution):
-                assert np.abs(node.weight.astype(int)).max() <= 127
+                largest = np.abs(node.weight.astype(int)).max()
+                assert largest <= 127
+                seen["weights up to 7"] += largest == 7
+                seen["weights beyond"] += largest > 7
                 seen[f"kernel {node.weight.shape[2]}"] += 1
                 seen[f"dilation {node.dilation[0]}"] += 1
                 seen["many channels"] += max(node.weight.shape[:2]) > 64
@@ -84,7 +87,8 @@ def test_layers_cover_what_the_hardware_must_do():
         seen["large input"] += max(graph.inputs[0].shape[1:]) > 25
     expected = [*KINDS, *Rounding, *(f"kernel {size}" for size in range(1, 8)),
                 *(f"stride {step}" for step in (1, 2, 3)), "dilation 1", "dilation 2",
-                "asymmetric padding", "many channels", "input zero point", "large input"]
+                "weights up to 7", "weights beyond", "asymmetric padding", "many channels",
+                "input zero point", "large input"]
     assert [what for what in expected if seen[what] < 3] == []
 
 

@@ -127,7 +127,10 @@ def test_constants_reach_their_buffers() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("accumulate", [0, 1])
-def test_matrix_is_the_convolution_that_its_fields_describe(seed: int, accumulate: int) -> None:
+@pytest.mark.parametrize("narrow", [0, 1])
+def test_matrix_is_the_convolution_that_its_fields_describe(
+    seed: int, accumulate: int, narrow: int
+) -> None:
     rng = np.random.default_rng(seed)
     state = random_state(seed)
     matrix = Matrix(
@@ -135,8 +138,12 @@ def test_matrix_is_the_convolution_that_its_fields_describe(seed: int, accumulat
         origin_y=int(rng.integers(-3, 3)), origin_x=int(rng.integers(-3, 3)), groups=2,
         kernel_height=3, kernel_width=2, dilation_y=2, dilation_x=1, stride_y=1, stride_x=2,
         out_height=3, out_width=5, pad_value=-7, weights=11, accumulator_bank=1,
-        accumulator_base=4, accumulate=accumulate)
+        accumulator_base=4, accumulate=accumulate, narrow_weights=narrow)
     before = state.accumulator.copy()
+    weights = state.weight.astype(np.int64)
+    if narrow:  # the two halves of every byte, as signed numbers
+        weights = np.stack([(weights + 8) % 16 - 8, weights >> 4], axis=1)[11:].reshape(-1, 8)
+        weights = np.concatenate([np.zeros((11, 8), np.int64), weights])
     expected = np.zeros((3, 5, 8), np.int64)
     for oy, ox, g, ky, kx in np.ndindex(3, 5, 2, 3, 2):
         y = matrix.origin_y + oy + 2 * ky
@@ -144,12 +151,23 @@ def test_matrix_is_the_convolution_that_its_fields_describe(seed: int, accumulat
         inside = 0 <= y < 6 and 0 <= x < 7
         value = word(state, 5, (40, 4), g, y, x) if inside else np.full(4, -7)
         first = 11 + ((g * 3 + ky) * 2 + kx) * 4
-        expected[oy, ox] += value.astype(np.int64) @ state.weight[first:first + 4].astype(np.int64)
+        expected[oy, ox] += value.astype(np.int64) @ weights[first:first + 4]
     expected = expected.reshape(15, 8) + accumulate * before[0, 1, 4:19]
     InstructionSimulator(TINY).execute(state, matrix)
     assert np.array_equal(state.accumulator[0, 1, 4:19], expected)
     before[0, 1, 4:19] = expected
     assert np.array_equal(state.accumulator, before)  # and nothing else has changed
+
+
+@pytest.mark.parametrize(("narrow", "last"), [(0, 508), (1, 510)])
+def test_weights_end_with_the_buffer(narrow: int, last: int) -> None:
+    config = dataclasses.replace(TINY, weight_depth=512)
+    simulator = InstructionSimulator(config)
+    state = simulator.start(program([End()], config=config), [an_input()])
+    matrix = Matrix(weights=last, narrow_weights=narrow)
+    simulator.execute(state, matrix)
+    with pytest.raises(SimulationError, match=r"words from word .* weight_depth is 512"):
+        simulator.execute(state, dataclasses.replace(matrix, weights=last + 1))
 
 
 @pytest.mark.parametrize("depth", [100, 1100])

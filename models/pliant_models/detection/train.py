@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import nn
 
 from pliant_models.detection.average_precision import mean_average_precision
 from pliant_models.detection.decoding import decode
@@ -44,7 +43,8 @@ def fit(model: nn.Module, steps: int, *, rate: float, seed: int, report: Report 
     for step in range(steps):
         drawn = scenes(seed + step, BATCH, held_out=False)
         wanted = targets(drawn.boxes, drawn.labels, classes=CLASSES, size=SIZE)
-        value = loss(*model(drawn.real()), wanted)
+        heatmap, size, shift = model(drawn.real())
+        value = loss(heatmap, size, shift, wanted)
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)

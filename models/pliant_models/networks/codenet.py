@@ -26,9 +26,6 @@ DECODER_CHANNELS = (256, 128, 64)
 
 HEAD_CHANNELS = 64
 
-OUTPUT_STRIDE = 4
-"""Pixels of the image for one of the heads'."""
-
 HEATMAP_BIAS = -2.19
 """The heat map's first guess is a probability of 0.1 everywhere."""
 
@@ -184,6 +181,13 @@ def _head(channels: int, values: int, bias: float) -> nn.Module:
         ConvNorm(channels, HEAD_CHANNELS, 1, activation=nn.ReLU()),
         ConvNorm(HEAD_CHANNELS, HEAD_CHANNELS, 3, groups=HEAD_CHANNELS, activation=nn.ReLU()),
         last)
+
+
+def layer_bits(network: nn.Module) -> dict[str, int]:
+    """Return the bits of the weights of every layer: 4, but 8 in the stem, as published."""
+    convolutions = [(name, module) for name, module in network.named_modules()
+                    if isinstance(module, nn.Conv2d)]
+    return {name: 4 if index else 8 for index, (name, _) in enumerate(convolutions)}
 
 
 def codenet(configuration: str, *, classes: int = VOC_CLASSES) -> CoDeNet:

@@ -65,8 +65,7 @@ def run_matrix(
     for group in range(instruction.groups):
         for ky in range(instruction.kernel_height):
             for kx in range(instruction.kernel_width):
-                words = np.arange(word, word + config.rows) % config.weight_depth
-                tile = weights[words].astype(np.int32)
+                tile = _weight_tile(config, instruction, weights, word)
                 for index, (y, x) in enumerate(pixels(instruction)):
                     position = window_position(instruction, y, x, ky, kx)
                     if position is None:
@@ -77,8 +76,23 @@ def run_matrix(
                         vector = features.words[place].astype(np.int32)
                     entry = (instruction.accumulator_base + index) % config.accumulator_depth
                     bank[entry] = vector @ tile + (0 if fresh else bank[entry])
-                word += config.rows
+                word += config.rows // (1 + instruction.narrow_weights)
                 fresh = False
+
+
+def _weight_tile(
+    config: AcceleratorConfig, instruction: Matrix, weights: NDArray[np.int8], word: int
+) -> NDArray[np.int32]:
+    """Return the weights of one pass, (row, column), that begin at `word` of the buffer."""
+    tile = np.empty((config.rows, config.cols), np.int32)
+    for row, column in np.ndindex(*tile.shape):
+        address = word + (row // 2 if instruction.narrow_weights else row)
+        weight = int(weights[address % config.weight_depth, column])
+        if instruction.narrow_weights:
+            weight = (weight & 255) >> 4 * (row % 2) & 15
+            weight -= 16 * (weight > 7)
+        tile[row, column] = weight
+    return tile
 
 
 def run_post(

@@ -216,6 +216,7 @@ class LayerSteps:
             source=view.offset + (groups[0] - low) * view.strides[0],
             group_stride=view.strides[0], row_stride=view.strides[1],
             groups=groups[1] - groups[0], weights=weights, accumulate=int(groups[0] > 0),
+            narrow_weights=int(self.operation.narrow_weights),
             **self._window(place, view))
         return step
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pliant.compiler.graph import Shape
 from pliant.compiler.operation import Operation, Reduction
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.memory import ceil_div, patch_grid, round_up, row_patches, row_pitch
+from pliant.spec.memory import ceil_div, pass_words, patch_grid, round_up, row_patches, row_pitch
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Geometry:
         operation = self.operation
         return (self.config, self.input_shape, operation.output.shape, operation.reduction,
                 operation.window, operation.residual is None, operation.table is None,
-                self.shared_record)
+                operation.narrow_weights, self.shared_record)
 
     @property
     def matrix(self) -> bool:
@@ -149,7 +149,7 @@ class Geometry:
     @property
     def group_words(self) -> int:
         """Weight buffer words for one input lane group and ``cols`` output channels."""
-        return self.taps * self.config.rows
+        return self.taps * pass_words(self.config, narrow=self.operation.narrow_weights)
 
     @property
     def shared_record(self) -> bool:

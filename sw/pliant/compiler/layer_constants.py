@@ -35,7 +35,8 @@ class LayerConstants:
         if operation.weight is not None:
             self.weights = constants.place(
                 pack_taps(config, operation.weight, operation.window.dilation)
-                if geometry.depthwise else pack_weights(config, operation.weight))
+                if geometry.depthwise else
+                pack_weights(config, operation.weight, narrow=operation.narrow_weights))
         values = [operation.bias, operation.requantization.multiplier,
                   operation.requantization.shift]
         per_tile = channel_groups * config.lanes

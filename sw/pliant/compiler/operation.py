@@ -7,12 +7,14 @@ the Post instruction: window reduction, requantization and clip, residual add an
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pliant.compiler.graph import Graph, Node, Padding, Requantization
+from pliant.spec.memory import fit_narrow
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, Rounding
 
 NO_PADDING = Padding()
@@ -77,10 +79,16 @@ class Operation(Node):
     layers: tuple[str, ...]
     macs: int = 0
 
+    @functools.cached_property
+    def narrow_weights(self) -> bool:
+        """Whether the matrix unit takes the weights as int4: all are in -7..7."""
+        dense = self.reduction is Reduction.CONVOLUTION
+        return dense and self.weight is not None and fit_narrow(self.weight)
+
     @property
     def kind(self) -> str:
         """Stages in words, for listings."""
-        stages = [self.reduction.value]
+        stages = [self.reduction.value + (" int4" if self.narrow_weights else "")]
         stages += ["add"] if self.residual else []
         stages += ["table"] if self.table is not None else []
         return "+".join(stages)

@@ -123,7 +123,7 @@ def _check_weights(geometry: Geometry) -> None:
             f"its {kernel[0]}x{kernel[1]} kernel takes {geometry.group_words} words of the weight "
             f"buffer for one lane group, weight_depth of {geometry.config.name!r} is "
             f"{geometry.config.weight_depth}",
-            "use a smaller kernel or a configuration with a larger weight_depth")
+            "use a smaller kernel, int4 weights or a configuration with a larger weight_depth")
     if geometry.depthwise and geometry.patches > geometry.config.tap_depth:
         kernel = geometry.operation.window.kernel
         raise CompileError(

@@ -30,7 +30,7 @@ from pliant.spec.isa import (
     Target,
     Unit,
 )
-from pliant.spec.memory import TABLE_BYTES, ceil_div
+from pliant.spec.memory import TABLE_BYTES, ceil_div, pass_words
 
 QUEUE_MARGIN = 4
 """Instructions that a unit may hold beside its queue."""
@@ -67,7 +67,7 @@ def accesses(instruction: Instruction, config: AcceleratorConfig) -> list[Access
         return [_ddr(instruction, config, write=True), *region]
     if isinstance(instruction, Matrix):
         words = (instruction.groups * instruction.kernel_height * instruction.kernel_width
-                 * config.rows)
+                 * pass_words(config, narrow=bool(instruction.narrow_weights)))
         return [
             *_window(instruction, instruction.source, instruction.group_stride,
                      instruction.row_stride),

@@ -12,8 +12,10 @@ up to whole beats.
 Weights (DDR and buffer): for each tile of ``cols`` output channels and each pass (input lane group,
 kernel row, kernel column; group slowest) ``rows`` words of ``cols`` int8: word r, byte c is the
 weight of input channel ``g*rows + r`` for output channel ``tile*cols + c``; 0 beyond either end.
+Narrow weights, int4 in -7..7, take half of that: byte c of word r has the weights of input channels
+``g*rows + 2*r``, in its low half, and ``g*rows + 2*r + 1``, each in two's complement.
 
-Taps (weights of a depthwise convolution): see :func:`pack_taps`.
+Taps (weights of a depthwise convolution) are int8 always: see :func:`pack_taps`.
 
 Parameters: one record per output channel, little-endian. Up to 16 multiplier bits, 8 bytes: int32
 bias, uint16 multiplier, uint8 shift, 0. With 31, 16 bytes: int32 bias, uint32 multiplier, uint8
@@ -28,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.numerics import IntArray
+from pliant.spec.numerics import NARROW_WEIGHT_MAX, NARROW_WEIGHT_MIN, IntArray
 
 TABLE_BYTES = 256
 """One result for each int8."""
@@ -87,18 +89,51 @@ def unpack_features(
     return np.array(planar[:channels, :, :width], order="C")  # a copy even where a view would do
 
 
-def pack_weights(config: AcceleratorConfig, weights: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Lay out int8 weights (out, in, kernel_height, kernel_width).
+def pass_words(config: AcceleratorConfig, *, narrow: bool) -> int:
+    """Return the words of the weight buffer that one pass takes."""
+    return config.rows // 2 if narrow else config.rows
 
-    Returns an array (tile, group, kernel_height, kernel_width, rows, cols): C order is the order in
-    DDR and in the buffer.
+
+def fit_narrow(weights: NDArray[np.int8]) -> bool:
+    """Return whether all weights are within the narrow range of int4."""
+    return bool(weights.min(initial=0) >= NARROW_WEIGHT_MIN
+                and weights.max(initial=0) <= NARROW_WEIGHT_MAX)
+
+
+def pack_weights(
+    config: AcceleratorConfig, weights: NDArray[np.int8], *, narrow: bool = False
+) -> NDArray[np.int8]:
+    """Lay out int8 weights (out, in, kernel_height, kernel_width), two to a byte if `narrow`.
+
+    Returns an array (tile, group, kernel_height, kernel_width, words of a pass, cols): C order is
+    the order in DDR and in the buffer.
+
+    Raises
+    ------
+    ValueError
+        Weights that shall be narrow are not.
     """
+    if narrow and not fit_narrow(weights):
+        raise ValueError(f"narrow weights are {weights.min()} to {weights.max()}, they must be "
+                         f"{NARROW_WEIGHT_MIN} to {NARROW_WEIGHT_MAX}")
     out, inner, height, width = weights.shape
     tiles, groups = ceil_div(out, config.cols), ceil_div(inner, config.rows)
     padded = np.zeros((tiles * config.cols, groups * config.rows, height, width), np.int8)
     padded[:out, :inner] = weights
     split = padded.reshape(tiles, config.cols, groups, config.rows, height, width)
-    return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 3, 1))
+    packed = np.ascontiguousarray(split.transpose(0, 2, 4, 5, 3, 1))
+    if not narrow:
+        return packed
+    halves = packed.view(np.uint8) & 15
+    return (halves[..., ::2, :] | halves[..., 1::2, :] << 4).view(np.int8)
+
+
+def narrow_rows(words: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Return the weights, int8 (2 * words, cols), in words of narrow ones, int8 (words, cols)."""
+    rows = np.empty((2 * len(words), words.shape[1]), np.int8)
+    np.right_shift((words.view(np.uint8) << 4).view(np.int8), 4, out=rows[::2])
+    np.right_shift(words, 4, out=rows[1::2])
+    return rows
 
 
 def patch_taps(dilation: int) -> int:

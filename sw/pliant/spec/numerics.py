@@ -15,6 +15,9 @@ INT8_MIN, INT8_MAX = -128, 127
 WEIGHT_MIN, WEIGHT_MAX = -127, 127
 """Weights are int8 of narrow range: what lets an FPGA's multiplier compute two products at once."""
 
+NARROW_WEIGHT_MIN, NARROW_WEIGHT_MAX = -7, 7
+"""Weights that int4 of narrow range can hold: two fit a byte of the weight buffer."""
+
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 MAX_SHIFT = 62
 """Largest right shift of a product of an int32 and a 31-bit multiplier (63 bits signed)."""
