@@ -9,9 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from pliant_models.deformable import DEFORMABLE_CONVOLUTION
+
 aten = torch.ops.aten
 
-CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding)
+CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding, DEFORMABLE_CONVOLUTION)
+LEAVES = ("torch.nn.", "pliant_models.deformable.")
+"""Where the layers are from that call one operator."""
+
 NO_OPERATIONS = (
     aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default,
     aten.alias.default, aten.clone.default, aten.contiguous.default, aten.detach.default,
@@ -159,7 +164,7 @@ def layer_name(node: fx.Node) -> str:
         return operation
     path, kind = stack[-1]
     kind_name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    return str(path) if kind_name.startswith("torch.nn.") else f"{path}.{operation}"
+    return str(path) if kind_name.startswith(LEAVES) else f"{path}.{operation}"
 
 
 def unsupported(node: fx.Node, reason: str, remedy: str) -> UnsupportedLayerError:

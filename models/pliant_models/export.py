@@ -7,7 +7,9 @@ Both come from the model in float64, where every product and sum of the native c
 from __future__ import annotations
 
 import copy
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,15 @@ from torch import fx, nn
 from pliant.compiler import graph as ir
 from pliant.compiler.graph import Graph, GraphError, Node, Requantization, Tensor
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, MAX_SHIFT
-from pliant_models.layers import AveragePool, Clamp, Sum
+from pliant_models.layers import (
+    AveragePool,
+    Clamp,
+    QuantDeformableConv2d,
+    SelectChannels,
+    Sigmoid,
+    Sum,
+    Upsample,
+)
 from pliant_models.operators import pair
 from pliant_models.quantize import SHAPE, TENSOR
 
@@ -117,7 +127,7 @@ def _run(model: fx.GraphModule, images: torch.Tensor) -> dict[fx.Node, Any]:
 
 def _integers(value: IntQuantTensor) -> NDArray[np.int64]:
     """Return the integers of a quantized float64 tensor; its values lie on the grid."""
-    quotient = (value.value / value.scale).numpy()
+    quotient = (value.value / value.scale + value.zero_point).numpy()
     integers: NDArray[np.int64] = quotient.astype(np.int64)
     assert np.array_equal(integers, quotient), "a value lies off the grid of its scale"
     return integers
@@ -140,7 +150,7 @@ class _Exporter:
             if TENSOR in node.meta:
                 value = self._values[node]
                 tensor = Tensor(name=node.meta[TENSOR], shape=node.meta[SHAPE],
-                                scale=float(value.scale))
+                                scale=float(value.scale), zero_point=int(value.zero_point))
                 self._tensors[node] = tensor
                 if node.args[0].op == "placeholder":
                     inputs.append(tensor)
@@ -164,6 +174,15 @@ class _Exporter:
             low, high = _clip_range(module.minimum, module.maximum, tensor.scale)
             return ir.Clip(name=tensor.name, inputs=(self._input(node).name,), output=tensor,
                            clip_min=low, clip_max=high)
+        if isinstance(module, SelectChannels):
+            return ir.SelectChannels(
+                name=tensor.name, inputs=self._inputs(node), output=tensor,
+                channels=module.channels.numpy())
+        if isinstance(module, Upsample):
+            return ir.Upsample(name=tensor.name, inputs=self._inputs(node), output=tensor)
+        if isinstance(module, Sigmoid):
+            return ir.Lookup(name=tensor.name, inputs=self._inputs(node), output=tensor,
+                             table=self._table(module, node))
         assert isinstance(module, QuantIdentity), module
         source = node.args[0]
         assert isinstance(source, fx.Node)
@@ -188,6 +207,15 @@ class _Exporter:
         assert isinstance(operand, fx.Node)
         return self._tensors[operand]
 
+    def _inputs(self, node: fx.Node) -> tuple[str, ...]:
+        return tuple(self._input(node, index).name for index in range(len(node.args)))
+
+    def _table(self, module: nn.Module, node: fx.Node) -> NDArray[np.int8]:
+        """Return what a pointwise layer makes of every int8, in the order of ``x & 255``."""
+        operand = self._values[node.all_input_nodes[0]]
+        integers = torch.arange(256).to(torch.uint8).view(torch.int8).double()
+        return _integers(module(operand.set(value=integers * operand.scale))).astype(np.int8)
+
     def _convolution(
         self, layer: Any, node: fx.Node, tensor: Tensor, low: int, high: int
     ) -> Node:
@@ -209,11 +237,14 @@ class _Exporter:
                 "padding": ir.Padding(top=rows, left=columns, bottom=rows, right=columns),
             }
         scales = weight.scale.reshape(-1).numpy() * source.scale / tensor.scale
-        kind: type[ir.Convolution | ir.DepthwiseConvolution] = ir.Convolution
-        if isinstance(layer, QuantConv2d) and layer.groups > 1:
+        kind: Callable[..., Node] = ir.Convolution
+        if isinstance(layer, QuantDeformableConv2d):
+            kind = functools.partial(ir.DeformableConvolution, sampling=layer.taps.sampling,
+                                     groups=layer.groups)
+        elif isinstance(layer, QuantConv2d) and layer.groups > 1:
             kind, integers = ir.DepthwiseConvolution, integers.squeeze(1)
         return kind(
-            name=tensor.name, inputs=(source.name,), output=tensor,
+            name=tensor.name, inputs=self._inputs(node), output=tensor,
             weight=integers.astype(np.int8), bias=bias.astype(np.int32),
             requantization=requantization(tensor.name, scales, low, high), **window)
 

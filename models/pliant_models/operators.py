@@ -9,8 +9,18 @@ from typing import Any
 from brevitas.nn import QuantConv2d, QuantLinear
 from torch import fx, nn
 
+from pliant.spec.sampling import Offsets
+from pliant_models import channels
 from pliant_models.capture import arguments, aten, parameter, shape, unsupported
-from pliant_models.layers import AveragePool, Clamp, Sum
+from pliant_models.deformable import DEFORMABLE_CONVOLUTION, taps_of
+from pliant_models.layers import (
+    AveragePool,
+    Clamp,
+    QuantDeformableConv2d,
+    Sigmoid,
+    Sum,
+    Upsample,
+)
 from pliant_models.quantizers import WEIGHT_QUANTIZERS, BiasQuantizer
 
 Builder = Callable[[fx.GraphModule, fx.Node], nn.Module]
@@ -37,13 +47,14 @@ def build(module: fx.GraphModule, node: fx.Node) -> nn.Module:
 
 def supported_operators() -> list[str]:
     """Return the names of the supported torch operators, sorted."""
-    names = {operator._schema.name.split("::")[1].rstrip("_") for operator in BUILDERS}
+    names = {operator._schema.name.split("::")[1].rstrip("_")
+             for operator in (*BUILDERS, *channels.OPERATORS)}
     return sorted(names)
 
 
 def has_weights(node: fx.Node) -> bool:
     """Return whether an operator multiplies by weights."""
-    return BUILDERS.get(node.target) in (_convolution, _linear)
+    return BUILDERS.get(node.target) in (_convolution, _deformable_convolution, _linear)
 
 
 def is_depthwise(node: fx.Node) -> bool:
@@ -74,6 +85,41 @@ def _convolution(module: fx.GraphModule, node: fx.Node) -> nn.Module:
         dilation=dilation, padding=_padding(node, given["padding"], kernel, dilation),
         groups=groups, bias=bias is not None, **_quantizers(node))
     return _with_weights(layer, weight, bias)
+
+
+def _deformable_convolution(module: fx.GraphModule, node: fx.Node) -> nn.Module:
+    given = arguments(node)
+    weight, bias = _weights(module, node, given)
+    mode, fraction_bits, minimum, maximum, interpolate = (
+        given[name] for name in ("mode", "fraction_bits", "minimum", "maximum", "interpolate"))
+    taps = taps_of(weight, given["stride"], given["padding"], given["dilation"],
+                   (mode, fraction_bits, minimum, maximum, interpolate))
+    if taps.sampling.offsets is Offsets.MODULATED and (
+            given["mask"].target is not aten.sigmoid.default):
+        raise unsupported(node, "a mask that is no sigmoid", "apply torch.sigmoid to its logits")
+    groups = int(given["groups"])
+    layer = QuantDeformableConv2d(
+        sampling=taps.sampling, in_channels=groups * weight.shape[1],
+        out_channels=weight.shape[0], kernel_size=taps.kernel, stride=taps.stride,
+        padding=taps.padding, dilation=taps.dilation, groups=groups, bias=bias is not None,
+        **_quantizers(node))
+    return _with_weights(layer, weight, bias)
+
+
+def _sigmoid(module: fx.GraphModule, node: fx.Node) -> nn.Module:
+    if not all(user.target is DEFORMABLE_CONVOLUTION and arguments(user)["mask"] is node
+               for user in node.users):
+        raise unsupported(node, "a sigmoid that is no mask of a deformable convolution",
+                          "leave it to the host: it keeps the order of the logits")
+    return Sigmoid()
+
+
+def _upsample(module: fx.GraphModule, node: fx.Node) -> nn.Module:
+    before, after = shape(node.all_input_nodes[0])[1:], shape(node)[1:]
+    if after != (2 * before[0], 2 * before[1]):
+        raise unsupported(node, f"resizes {before[0]}x{before[1]} to {after[0]}x{after[1]}",
+                          "double the height and the width; several times, if need be")
+    return Upsample()
 
 
 def _padding(
@@ -232,5 +278,9 @@ BUILDERS: dict[Any, Builder] = {
     aten.view.default: _flatten,
     aten.reshape.default: _flatten,
     aten.batch_norm.default: _batch_norm,
+    aten.sigmoid.default: _sigmoid,
+    aten.upsample_nearest2d.vec: _upsample,
+    aten.upsample_nearest2d.default: _upsample,
+    DEFORMABLE_CONVOLUTION: _deformable_convolution,
 }
 """Supported operators. A new one needs a line here and, if its layer is new, one in `export`."""

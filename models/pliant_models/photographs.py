@@ -53,12 +53,13 @@ def crops(count: int, size: int, *, seed: int) -> Tensor:
     """
     rng = np.random.default_rng(seed)
     sources = photographs()
-    images = [_crop(sources[index % len(sources)], size, rng) for index in range(count)]
+    images = [crop(sources[index % len(sources)], size, rng) for index in range(count)]
     mean, deviation = (torch.tensor(value)[:, None, None] for value in (MEAN, DEVIATION))
     return (torch.stack(images) / 255 - mean) / deviation
 
 
-def _crop(photograph: NDArray[np.uint8], size: int, rng: np.random.Generator) -> Tensor:
+def crop(photograph: NDArray[np.uint8], size: int, rng: np.random.Generator) -> Tensor:
+    """Return a random square of a photograph as float32 (3, size, size), pixels 0..255."""
     height, width = photograph.shape[:2]
     short = min(height, width)
     side = int(rng.integers(int(SMALLEST_CROP * short), short + 1))

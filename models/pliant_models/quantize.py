@@ -2,27 +2,32 @@
 
 Every tensor between layers becomes int8: a quantizer stands behind each input, and behind each
 convolution, linear layer, addition and average pool together with the activation that follows it.
-Other layers (max pooling, flattening, an activation on its own) map int8 to int8.
+Other layers (max pooling, flattening, moving channels, an activation on its own) map int8 to int8.
+Tensors that are joined share one quantizer (:mod:`pliant_models.scales`).
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear
 from torch import Tensor, fx, nn
 
-from pliant_models import operators
+from pliant_models import channels, operators
 from pliant_models.capture import UnsupportedLayerError, aten, capture, layer_name, shape
-from pliant_models.layers import AveragePool, Clamp, Sum, real
+from pliant_models.channels import Channels
+from pliant_models.layers import AveragePool, Clamp, SelectChannels, Sigmoid, Sum, real
 from pliant_models.quantizers import (
     WEIGHT_QUANTIZERS,
     ActivationQuantizer,
     constant_activation_quantizer,
 )
+from pliant_models.scales import ScaleGroups
 
 TENSOR = "tensor"
 """Metadata of nodes that yield an int8 tensor: its name, that of its layer."""
@@ -67,7 +72,8 @@ def quantize(
     layers: dict[fx.Node, nn.Module] = {}
     errors = []
     for node in source.graph.nodes:
-        if node.op == "call_function" and node.target is not aten.sym_size.int:
+        if (node.op == "call_function" and node.target is not aten.sym_size.int
+                and not channels.moves_channels(node)):
             try:
                 layers[node] = operators.build(source, node)
             except UnsupportedLayerError as error:
@@ -116,11 +122,13 @@ class _Rewriter:
     ) -> None:
         self._source = source
         self._layers = layers
-        self._input_quantizer = (ActivationQuantizer if input_scale is None
-                                 else constant_activation_quantizer(input_scale))
+        self._scales = ScaleGroups(source.graph, self._keeps_scale, input_scale)
+        self._quantizers: dict[fx.Node, str] = {}
         self._graph = fx.Graph()
         self._root = nn.Module()
         self._values: dict[fx.Node, fx.Node] = {}
+        self._moved: dict[fx.Node, Channels | list[Channels]] = {}
+        self._tensors: list[fx.Node] = []
         self._names: set[str] = set()
 
     def run(self) -> fx.GraphModule:
@@ -132,18 +140,57 @@ class _Rewriter:
                 self._output(node)
             elif node in self._layers and node not in self._values:
                 self._layer(node)
+            elif node.op == "call_function" and channels.moves_channels(node):
+                sources = [self._channels(source) for source in channels.operands(node)]
+                self._moved[node] = channels.moved(node, sources)
         return fx.GraphModule(self._root, self._graph, class_name="QuantizedModel")
 
     def _input(self, node: fx.Node) -> None:
         value = self._graph.placeholder(node.name)
         value.meta[SHAPE] = shape(node)
         name = self._unique(node.name)
-        self._values[node] = self._quantize(value, name, self._input_quantizer)
+        self._values[node] = self._quantize(value, name, node)
+
+    def _keeps_scale(self, node: fx.Node) -> bool:
+        return node in self._layers and not isinstance(self._layers[node],
+                                                       (*ACCUMULATING, Sigmoid))
+
+    def _channels(self, node: fx.Node) -> Channels | list[Channels]:
+        """Return which channels a value consists of; the sources are indices of `_tensors`."""
+        if node not in self._moved:
+            count = shape(node)[0]
+            source = np.full(count, len(self._tensors), np.int64)
+            self._tensors.append(self._values[node])
+            self._moved[node] = np.stack([source, np.arange(count)], axis=1)
+        return self._moved[node]
+
+    def _value(self, node: fx.Node) -> fx.Node:
+        """Return the value of a source node, its channels selected if they were only moved."""
+        if node not in self._values:
+            moved = self._moved[node]
+            assert isinstance(moved, np.ndarray)
+            self._values[node] = self._select(node, moved)
+        return self._values[node]
+
+    def _select(self, node: fx.Node, moved: Channels) -> fx.Node:
+        sources, index = np.unique(moved[:, 0], return_inverse=True)
+        tensors: list[fx.Node] = [self._tensors[source] for source in sources]
+        sizes = [tensor.meta[SHAPE][0] for tensor in tensors]
+        selected = np.stack([index.reshape(-1), moved[:, 1]], axis=1)
+        if len(sizes) == 1 and np.array_equal(moved[:, 1], np.arange(sizes[0])):
+            return tensors[0]
+        named = channels.operands(node)[0] if node.target is operator.getitem else node
+        name = self._unique(layer_name(named))
+        value = self._call(SelectChannels(torch.from_numpy(selected), sizes), name, tensors,
+                           shape(node))
+        value.meta[TENSOR] = name
+        return value
 
     def _layer(self, node: fx.Node) -> None:
         layer, name = self._layers[node], self._unique(layer_name(node))
-        operands = [self._values[argument] for argument in node.args
-                    if isinstance(argument, fx.Node) and argument in self._values]
+        operands = [self._value(argument) for argument in node.args
+                    if isinstance(argument, fx.Node)
+                    and (argument in self._values or argument in self._moved)]
         value = self._call(layer, name, operands, _image_shape(layer, node, operands))
         last = node
         if isinstance(layer, ACCUMULATING):
@@ -151,7 +198,7 @@ class _Rewriter:
             if activation is not None:
                 last = activation
                 value = self._call(_float_activation(self._layers[last]), f"{name}.act", [value])
-            value = self._quantize(value, name, ActivationQuantizer)
+            value = self._quantize(value, name, node)
         elif not isinstance(layer, nn.Flatten):
             value.meta[TENSOR] = name
         if isinstance(layer, AveragePool) and len(shape(node)) == 1:  # mean without keepdim
@@ -160,7 +207,7 @@ class _Rewriter:
 
     def _output(self, node: fx.Node) -> None:
         values = tuple(
-            self._graph.call_function(real, (self._values[argument],))
+            self._graph.call_function(real, (self._value(argument),))
             for argument in node.all_input_nodes
         )
         self._graph.output(values[0] if len(values) == 1 else values)
@@ -172,12 +219,16 @@ class _Rewriter:
             return users[0]
         return None
 
-    def _quantize(
-        self, value: fx.Node, name: str, quantizer: type[ActivationQuantizer]
-    ) -> fx.Node:
-        layer = QuantIdentity(act_quant=quantizer, return_quant_tensor=True)
-        result = self._call(layer, f"{name}.quant", [value])
-        result.meta[TENSOR] = name
+    def _quantize(self, value: fx.Node, name: str, node: fx.Node) -> fx.Node:
+        """Return `value`, that of the source node, quantized as all values of its scale are."""
+        group, scale = self._scales.group(node), self._scales.fixed_scale(node)
+        if group not in self._quantizers:
+            quantizer = ActivationQuantizer if scale is None else constant_activation_quantizer(
+                scale)
+            layer = QuantIdentity(act_quant=quantizer, return_quant_tensor=True)
+            self._quantizers[group] = self._add(layer, f"{name}.quant")
+        result: fx.Node = self._graph.call_module(self._quantizers[group], (value,))
+        result.meta.update({SHAPE: value.meta[SHAPE], TENSOR: name})
         return result
 
     def _call(
@@ -187,11 +238,14 @@ class _Rewriter:
         operands: list[fx.Node],
         image_shape: tuple[int, ...] | None = None,
     ) -> fx.Node:
-        target = name.replace(".", "_")
-        self._root.add_module(target, layer)
-        node = self._graph.call_module(target, tuple(operands))
+        node = self._graph.call_module(self._add(layer, name), tuple(operands))
         node.meta[SHAPE] = operands[0].meta[SHAPE] if image_shape is None else image_shape
         return node
+
+    def _add(self, layer: nn.Module, name: str) -> str:
+        target = name.replace(".", "_")
+        self._root.add_module(target, layer)
+        return target
 
     def _unique(self, name: str) -> str:
         unique, count = name, 1

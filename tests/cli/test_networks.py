@@ -1,17 +1,18 @@
-"""ImageNet networks by name: compiled, and run on images of their own."""
+"""Networks by name: compiled, and run on images of their own."""
 
 import json
 
 from click.testing import CliRunner
 
 from pliant.cli import main
-from pliant.commands.networks import IMAGENET, NETWORKS, PHOTOGRAPHS
+from pliant.commands.networks import DETECTORS, IMAGENET, NETWORKS, PHOTOGRAPHS
 from pliant_models import networks
 
 
-def test_every_imagenet_network_is_known_by_name():
+def test_every_network_is_known_by_name():
     assert set(IMAGENET) == set(networks.NETWORKS)
-    assert set(NETWORKS) == {"digits", *networks.NETWORKS}
+    assert set(DETECTORS) == set(networks.DETECTORS)
+    assert set(NETWORKS) == {"digits", *networks.NETWORKS, *networks.DETECTORS}
 
 
 def test_compile_and_simulate_take_an_imagenet_network_and_say_that_it_takes_a_while(

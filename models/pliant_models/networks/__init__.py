@@ -1,5 +1,7 @@
-"""ImageNet networks as published, with seeded random weights, quantized on photographs."""
+"""Networks as published, with seeded random weights, quantized on photographs."""
 
+from pliant_models.networks.detectors import DETECTORS, detector_graph, golden_detector
 from pliant_models.networks.zoo import NETWORKS, build, golden, integer_graph, quantized
 
-__all__ = ["NETWORKS", "build", "golden", "integer_graph", "quantized"]
+__all__ = ["DETECTORS", "NETWORKS", "build", "detector_graph", "golden", "golden_detector",
+           "integer_graph", "quantized"]

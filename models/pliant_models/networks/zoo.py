@@ -60,7 +60,7 @@ def build(
     """Return a float network in evaluation mode, with seeded weights; `name` is in NETWORKS."""
     model = NETWORKS[name](width=width, size=size, classes=classes)
     randomise(model, WEIGHT_SEED)
-    set_batch_norm_statistics(model, _calibration_batches(size))
+    set_batch_norm_statistics(model, calibration_batches(size))
     return model
 
 
@@ -70,7 +70,7 @@ def quantized(
     """Return the network quantized to int8 and calibrated on photographs."""
     model = quantize(build(name, width=width, size=size, classes=classes),
                      torch.zeros(1, 3, size, size))
-    calibrate(model, _calibration_batches(size))
+    calibrate(model, calibration_batches(size))
     return model
 
 
@@ -92,6 +92,7 @@ def golden(
     return Imported(graph=graph, images=integers[graph.inputs[0].name], integers=integers)
 
 
-def _calibration_batches(size: int) -> list[Tensor]:
+def calibration_batches(size: int) -> list[Tensor]:
+    """Return the photographs that networks are calibrated on, float32 (images, 3, size, size)."""
     images = crops(CALIBRATION_IMAGES, size, seed=CALIBRATION_SEED)
     return list(torch.split(images, BATCH))  # type: ignore[no-untyped-call]

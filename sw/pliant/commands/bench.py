@@ -16,7 +16,7 @@ from rich.text import Text
 
 from pliant.commands.demo import ProgressDisplay
 from pliant.commands.errors import explain
-from pliant.commands.networks import IMAGENET, network
+from pliant.commands.networks import CALIBRATED, IMAGENET, calibrated, network
 from pliant.compiler.errors import CompileError
 from pliant.compiler.graph import Graph
 from pliant.spec.config import AcceleratorConfig
@@ -56,10 +56,8 @@ def bench(name: str, config: AcceleratorConfig, *, console: Console) -> BenchRes
 def imported(name: str) -> tuple[Graph, NDArray[np.int8]]:
     """Return the integer graph of a network and one image, int8 (channels, height, width)."""
     known = network(name)
-    if name in IMAGENET:  # graph and images at once: each alone would build the network
-        from pliant_models import networks
-
-        graph, images = networks.integer_graph(name)
+    if name in CALIBRATED:  # graph and images at once: each alone would build the network
+        graph, images = calibrated(name, 1)
         return graph, images[0]
     return known.graph(), known.images()[0][0]
 

@@ -46,38 +46,47 @@ def _digits_images() -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     return held_out.images, held_out.labels
 
 
-def _imagenet(name: str, images: int) -> tuple[Graph, NDArray[np.int8]]:
-    """Return the integer graph and photographs; takes 4 to 50 seconds, and tells so on stderr."""
+def calibrated(name: str, images: int) -> tuple[Graph, NDArray[np.int8]]:
+    """Return the integer graph and photographs of one of CALIBRATED."""
     # Set before PyTorch is imported: its threads would fight over few cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from pliant_models import networks
 
+    make = networks.detector_graph if name in DETECTORS else networks.integer_graph
+    return make(name, images=images)
+
+
+def _announced(name: str, images: int) -> tuple[Graph, NDArray[np.int8]]:
+    """Return the same; it takes 4 to 50 seconds, and tells so on stderr."""
     console = Console(stderr=True)
     message = f"quantize {name} on photographs and export it (seconds to a minute)"
     if not console.is_terminal:
         console.print(message, soft_wrap=True)
     with console.status(message):
-        return networks.integer_graph(name, images=images)
+        return calibrated(name, images)
 
 
-def _imagenet_graph(name: str) -> Graph:
-    return _imagenet(name, 1)[0]
+def _calibrated_graph(name: str) -> Graph:
+    return _announced(name, 1)[0]
 
 
-def _imagenet_images(name: str) -> tuple[NDArray[np.int8], None]:
-    return _imagenet(name, PHOTOGRAPHS)[1], None
+def _calibrated_images(name: str) -> tuple[NDArray[np.int8], None]:
+    return _announced(name, PHOTOGRAPHS)[1], None
 
 
 PHOTOGRAPHS = 12
-"""Images that each ImageNet network has."""
+"""Images that each network calibrated on photographs has."""
 
 IMAGENET = ("vgg16", "resnet18", "resnet50", "mobilenetv2")
+DETECTORS = ("codenet_a", "codenet_b", "codenet_c", "codenet_d", "codenet_e")
+CALIBRATED = (*IMAGENET, *DETECTORS)
 """Named here too, so that listing them imports no PyTorch."""
 
 NETWORKS: dict[str, Network] = {
     "digits": Network(graph=_digits_graph, images=_digits_images),
-    **{name: Network(graph=functools.partial(_imagenet_graph, name),
-                     images=functools.partial(_imagenet_images, name)) for name in IMAGENET},
+    **{name: Network(graph=functools.partial(_calibrated_graph, name),
+                     images=functools.partial(_calibrated_images, name))
+       for name in CALIBRATED},
 }
 """Another network needs an entry here."""
 

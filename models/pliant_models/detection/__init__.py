@@ -1,0 +1,1 @@
+"""Object detection: synthetic scenes, CoDeNet trained on them with quantization, and its score."""
