@@ -51,9 +51,9 @@ def compile_graph(
     config : AcceleratorConfig
         What it will run on.
     keep_tensors : bool
-        Give every tensor that is computed a place of its own in DDR and name it in the layer map,
-        so that it can be read after a run. Tensors that stay on chip are stored as well; else the
-        instructions differ in addresses and tokens alone.
+        Give every tensor that is computed a place of its own in DDR and name those of `graph` in
+        the layer map, so that they can be read after a run. Tensors that stay on chip are stored as
+        well; else the instructions differ in addresses and tokens alone.
     fuse : bool
         Merge Clip, Add, Lookup and Upsample into the layers before them, and SelectChannels into
         those behind. The tensor between two merged layers exists nowhere; compile with
@@ -75,11 +75,13 @@ def compile_graph(
     plan = Planner(lowered, config, keep_tensors=keep_tensors).run(constants)
     schedule = Scheduler(config, plan.stages).run()
     instructions = place_tokens([*schedule.instructions, End()], config)
+    named = graph.tensors()
     layers = tuple(
         LayerInfo(
             name=" + ".join(operation.layers), kind=operation.kind, macs=operation.macs,
             estimated_cycles=cycles, instructions=_ranges(schedule.layers, index),
-            output=plan.tensors[operation.output.name].info if keep_tensors else None)
+            output=plan.tensors[operation.output.name].info
+            if keep_tensors and operation.output.name in named else None)
         for index, (operation, cycles) in enumerate(
             zip(operations(lowered), plan.estimated_cycles, strict=True))
     )

@@ -398,8 +398,7 @@ def _estimate(
     runs = 1.0
     loaded = not placement.sources
     if geometry.matrix and (placement.sources or geometry.sources > 1):
-        share = geometry.lane_groups.loaded_share(placement.sources)
-        runs = geometry.lane_groups.runs(placement.sources)
+        share, runs = geometry.lane_groups.reading(placement.sources)
         per_load, loaded = per_load * share, share > 0
     input_loads = loads(nest, input_key) if loaded else 0
     weight_loads = weight_bytes = 0
