@@ -14,6 +14,7 @@ from pliant.compiler.operation import operations
 from pliant.compiler.plan import Planner
 from pliant.compiler.schedule import Scheduler
 from pliant.compiler.select import select_channels
+from pliant.compiler.stages import order_companions
 from pliant.compiler.tokens import place_tokens
 from pliant.compiler.unfold import unfold_inputs
 from pliant.compiler.validate import validate_graph, validate_operation
@@ -108,6 +109,7 @@ def optimize(
         lowered = show("select_channels", select_channels(lowered, config, keep=not fuse))
     for fusing in FUSING if fuse else ():
         lowered = show(fusing.__name__, fusing(lowered))
+    lowered = show("order_companions", order_companions(lowered))
     return show("unfold_inputs", unfold_inputs(lowered, config))
 
 
