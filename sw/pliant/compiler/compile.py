@@ -7,16 +7,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pliant.compiler.fuse import fuse_add, fuse_clip, fuse_lookup, fuse_upsample
-from pliant.compiler.graph import Graph, SelectChannels
+from pliant.compiler.graph import Graph, SelectChannels, Upsample
 from pliant.compiler.lower import lower
 from pliant.compiler.memory_plan import Constants
 from pliant.compiler.operation import operations
+from pliant.compiler.phases import split_phases
 from pliant.compiler.plan import Planner
 from pliant.compiler.schedule import Scheduler
 from pliant.compiler.select import select_channels
 from pliant.compiler.stages import order_companions
 from pliant.compiler.tokens import place_tokens
 from pliant.compiler.unfold import unfold_inputs
+from pliant.compiler.upsample import delay_upsampling
 from pliant.compiler.validate import validate_graph, validate_operation
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import End
@@ -104,11 +106,14 @@ def optimize(
         return stage
 
     show("graph", graph)
+    if fuse and any(isinstance(node, Upsample) for node in graph.nodes):
+        graph = show("delay_upsampling", delay_upsampling(graph))
     lowered = show("lower", lower(graph, config))
     if any(isinstance(node, SelectChannels) for node in graph.nodes):
         lowered = show("select_channels", select_channels(lowered, config, keep=not fuse))
     for fusing in FUSING if fuse else ():
         lowered = show(fusing.__name__, fusing(lowered))
+    lowered = show("split_phases", split_phases(lowered, config)) if fuse else lowered
     lowered = show("order_companions", order_companions(lowered))
     return show("unfold_inputs", unfold_inputs(lowered, config))
 

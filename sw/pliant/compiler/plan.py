@@ -205,20 +205,21 @@ class Planner:
                 yield Chosen((tiling,), tiling.cycles)
             return
         for rows in halvings(first.rows.outputs):
+            part_rows = first.zoom * rows
             left = depth - PART_SLOTS * chip_size(
-                self.config, first.operation.output.shape, rows)
+                self.config, first.operation.output.shape, part_rows)
             try:
                 one = choose_tiling(first, Placement(
                     depth=left // 2, tile_rows=rows, matrices=matrices,
                     on_chip=dataclasses.replace(room.layers[0], result=True)))
                 two = choose_tiling(geometries[1], Placement(
-                    depth=left - one.arena(), tile_rows=rows, matrices=matrices,
+                    depth=left - one.arena(), tile_rows=part_rows, matrices=matrices,
                     on_chip=dataclasses.replace(room.layers[1], sources=frozenset({0}))))
             except CompileError:
                 continue
             short, long = sorted((one.cycles, two.cycles))
             parts = ceil_div(first.rows.outputs, rows)
-            yield Chosen((one, two), long + short // parts, rows)
+            yield Chosen((one, two), long + short // parts, part_rows)
 
     def _draft_homes(self, stage: tuple[int, ...], room: Surroundings) -> dict[str, Home]:
         """Return homes as `room` says, at addresses of no meaning."""

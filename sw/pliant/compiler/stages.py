@@ -83,7 +83,7 @@ def _overlap(first: Operation, second: Operation) -> bool:
     padding = window.padding
     pointwise = (window.kernel == (1, 1) and window.stride == (1, 1)
                  and not any((padding.top, padding.left, padding.bottom, padding.right)))
-    return (first.reduction is not Reduction.CONVOLUTION and not first.upsample
+    return (first.reduction is not Reduction.CONVOLUTION and first.phased == first.upsample
             and second.reduction is Reduction.CONVOLUTION
             and pointwise and second.windows == (first.output.name,) and second.sampling is None
             and (first.table is None or second.table is None))
