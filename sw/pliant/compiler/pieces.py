@@ -9,6 +9,7 @@ multiplies neighbours as well, by zeros.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ class LaneGroups:
         self.tiles = self._choose(self._needed())
         self._readings: dict[frozenset[int], tuple[float, float]] = {}
 
-    @property
+    @functools.cached_property
     def uniform(self) -> bool:
         """Whether all tiles multiply the same lane groups."""
         return bool((self.tiles == self.tiles[0]).all())
