@@ -6,32 +6,62 @@ shipped with the package; ``--check`` reports how good those at hand are.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as functional
-from torch import nn
+from torch import fx, nn
 
+from pliant_models import packing
 from pliant_models.detection.average_precision import mean_average_precision
 from pliant_models.detection.decoding import decode
+from pliant_models.detection.detector import WEIGHTS, detector, integer_score, quantized
 from pliant_models.detection.losses import loss, targets
 from pliant_models.detection.scenes import CLASSES, SIZE, Scenes, scenes
 from pliant_models.networks.codenet import CoDeNet
+from pliant_models.quantize import calibrate
 
 SEED = 2024
 
 BATCH = 16
 
+STEPS, TUNING_STEPS = 700, 250
+
+RATE, TUNING_RATE = 2e-3, 3e-4
+
+CALIBRATION_BATCHES = 4
+
+HELD_OUT_SEED, HELD_OUT = 1, 300
+"""Scenes that the score is of."""
+
 Report = Callable[[str], None]
 
 
-def train_float(*, steps: int, rate: float = 2e-3, report: Report = print) -> CoDeNet:
-    """Return CoDeNet 1x trained in float32 on scenes that are drawn anew for each step."""
+def train_float(*, steps: int = STEPS, rate: float = RATE, report: Report = print) -> CoDeNet:
+    """Return CoDeNet 1x trained in float32 on scenes that are drawn anew for each step.
+
+    Seeded; the result depends on torch's version and the machine's float32 arithmetic, too.
+    """
     torch.manual_seed(SEED)
     network = CoDeNet(classes=CLASSES)
     fit(network, steps, rate=rate, seed=SEED, report=report)
     return network
+
+
+def fine_tune(
+    network: CoDeNet, *, steps: int = TUNING_STEPS, rate: float = TUNING_RATE,
+    report: Report = print,
+) -> fx.GraphModule:
+    """Return the quantized model, trained further with its quantizers."""
+    model = quantized(network)
+    seed = SEED + STEPS  # scenes that the float network did not see
+    calibrate(model, [scenes(seed + index, BATCH, held_out=False).real()
+                      for index in range(CALIBRATION_BATCHES)])
+    fit(model, steps, rate=rate, seed=seed, report=report)
+    return model
 
 
 def fit(model: nn.Module, steps: int, *, rate: float, seed: int, report: Report = print) -> None:
@@ -67,3 +97,27 @@ def float_score(model: nn.Module, held_out: Scenes) -> float:
     arrays = [value.double().numpy() for value in (peaks, size, shift)]
     found = [decode(*image) for image in zip(*arrays, strict=True)]
     return mean_average_precision(found, held_out.boxes, held_out.labels, CLASSES)
+
+
+def main() -> None:
+    """Train and write the weights, or report the score of those at hand."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="score the weights at hand only")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="file written or read")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    held_out = scenes(HELD_OUT_SEED, HELD_OUT)
+    start = time.perf_counter()
+    if not options.check:
+        network = train_float()
+        print(f"float AP50 {float_score(network, held_out):.3f}")
+        packing.save(fine_tune(network), options.weights)
+        print(f"trained in {time.perf_counter() - start:.0f} s, "
+              f"{options.weights.stat().st_size / 1000:.0f} kB in {options.weights}")
+    score = integer_score(detector(options.weights), held_out)
+    print(f"W4A8 AP50 {score:.3f} of {HELD_OUT} scenes, from integers")
+
+
+if __name__ == "__main__":
+    main()
