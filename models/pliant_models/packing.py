@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from brevitas.nn import QuantConv2d
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
@@ -24,8 +25,8 @@ LOW, HIGH = 0x0F, 4
 OFFSET = 8
 
 
-def save(model: fx.GraphModule, path: Path) -> None:
-    """Write the parameters and buffers of a quantized model."""
+def save(model: fx.GraphModule, path: Path, notes: dict[str, str]) -> None:
+    """Write the parameters and buffers of a quantized model, and notes about them."""
     state = dict(model.state_dict())
     exact = copy.deepcopy(model).double().eval()
     for name, layer in _narrow(exact):
@@ -36,7 +37,7 @@ def save(model: fx.GraphModule, path: Path) -> None:
         state[f"{name}.weight.{INTEGERS}"] = pack(integers)
         state[f"{name}.weight.{SCALE}"] = weight.scale.reshape(-1).float()
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in state.items()}, path)
+    save_file({name: value.contiguous() for name, value in state.items()}, path, notes)
 
 
 def load(model: fx.GraphModule, path: Path) -> None:
@@ -57,6 +58,12 @@ def load(model: fx.GraphModule, path: Path) -> None:
         state[f"{name}.weight"] = unpacked.float() * scale.reshape(-1, 1, 1, 1)
     model.load_state_dict(state)
     model.eval()
+
+
+def notes(path: Path) -> dict[str, str]:
+    """Return the notes that were written with a model."""
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata())
 
 
 def pack(integers: Tensor) -> Tensor:

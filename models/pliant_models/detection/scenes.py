@@ -23,10 +23,10 @@ CLASSES = 10
 SIZE = 128
 """Height and width of a scene in pixels."""
 
-MIN_HEIGHT, MAX_HEIGHT = 24, 60
+MIN_HEIGHT, MAX_HEIGHT = 32, 72
 """Of a digit in pixels."""
 
-MAX_DIGITS = 4
+MAX_DIGITS = 3
 
 INK = 3
 """Least value, of 0..16, that counts as a part of the digit."""
