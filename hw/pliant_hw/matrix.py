@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import ACCUMULATE_DISTANCE, FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Matrix
 from pliant_hw.array import ArrayFactory, MatrixArray, sum_shape
+from pliant_hw.displacer import NEIGHBOURS
+from pliant_hw.interpolator import INTERPOLATOR_LATENCY, Interpolator
 from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
+from pliant_hw.pipeline import delayed
+from pliant_hw.sampler import Sampler
 from pliant_hw.streams import StreamBuffer, StreamRegister
-from pliant_hw.walker import Walker
 
 
 class WeightLoader(wiring.Component):
@@ -23,11 +26,18 @@ class WeightLoader(wiring.Component):
     pixels or more never wait. With narrow weights a word of the buffer is read for two rows, one
     after the other, and its low or high halves are extended to bytes.
 
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    delay : int
+        Cycles from the request of a word to its swap beyond FEATURE_READ_LATENCY: reading weights
+        is put off by as many.
+
     Members
     -------
     instruction : In(stream)   decoded Matrix
-    ready : Out   the shadow tile is complete in time for a word issued now
-    take : In   a word that will swap the tiles is issued now; only when `ready`
+    ready : Out   the shadow tile is complete in time for a word requested in the next cycle
+    take : In   a word that will swap the tiles is requested now; only after a cycle with `ready`
     read_enable, address : Out, data : In   weight buffer, latency 1
     write, row, weights : Out   to the array's shadow tile; `weights` are cols x int8
     """
@@ -42,8 +52,9 @@ class WeightLoader(wiring.Component):
     row: Signal
     weights: Any
 
-    def __init__(self, *, config: AcceleratorConfig) -> None:
+    def __init__(self, *, config: AcceleratorConfig, delay: int = 0) -> None:
         self._config = config
+        self._delay = delay
         super().__init__({
             "instruction": In(stream.Signature(instruction_layout(Matrix))),
             "ready": Out(1),
@@ -64,36 +75,46 @@ class WeightLoader(wiring.Component):
         remaining = Signal()  # passes of `current` are left to load
         loading = Signal()
         row = Signal(range(rows))
+        address = Signal.like(self.address, name="next_address")
         kernel_x, kernel_y, group = Signal(8), Signal(8), Signal(12)
         last_row = Signal()
         # These stand still during a pass and are used with its last row alone.
         last_x, last_y, last_group, last_pass = Signal(), Signal(), Signal(), Signal()
         assert rows >= 4
-        m.d.comb += [last_row.eq(row == rows - 1), self.read_enable.eq(loading)]
+        m.d.comb += last_row.eq(row == rows - 1)
         m.d.sync += [
             last_x.eq(kernel_x == current.kernel_width - 1),
             last_y.eq(kernel_y == current.kernel_height - 1),
             last_group.eq(group == current.groups - 1),
             last_pass.eq(last_x & last_y & last_group),
         ]
-        # High from the last row's read on: the word's swap comes FEATURE_READ_LATENCY cycles after
-        # its issue, that row's write one cycle after its read.
+        # High from the last row's read but one: the word's swap comes FEATURE_READ_LATENCY cycles
+        # after its request, the last row's write one cycle after its read, both put off alike.
         assert FEATURE_READ_LATENCY >= 2
         with m.If(self.take):
             m.d.sync += self.ready.eq(0)
-        with m.Elif(loading & (row == rows - 2)):
+        with m.Elif(loading & (row == rows - 3)):
             m.d.sync += self.ready.eq(1)
-        m.d.sync += [self.write.eq(loading), self.row.eq(row)]
+        write = delayed(m, loading, 1, "write")
+        write_row = delayed(m, row, 1, "write_row")
 
         # Of what the buffer returns now. Each bit of a weight is a function of at most five.
         narrow, upper = Signal(), Signal()
         m.d.sync += [narrow.eq(current.narrow_weights), upper.eq(current.narrow_weights & row[0])]
+        m.d.comb += [
+            self.read_enable.eq(delayed(m, loading, self._delay, "read")),
+            self.address.eq(delayed(m, address, self._delay, "address", reset_less=True)),
+            self.write.eq(delayed(m, write, self._delay, "late_write")),
+            self.row.eq(delayed(m, write_row, self._delay, "late_row", reset_less=True)),
+        ]
+        narrow = delayed(m, narrow, self._delay, "narrow", reset_less=True)
+        upper = delayed(m, upper, self._delay, "upper", reset_less=True)
         for found, weight in zip(self.data, self.weights, strict=True):
             half = Mux(upper, found[4:], found[:4])
             m.d.comb += weight.eq(Cat(half, Mux(narrow, half[3].replicate(4), found[4:])))
 
         with m.If(loading):
-            m.d.sync += [self.address.eq(self.address + (row[0] | ~current.narrow_weights)),
+            m.d.sync += [address.eq(address + (row[0] | ~current.narrow_weights)),
                          row.eq(row + 1)]
             with m.If(last_row):
                 m.d.sync += [loading.eq(0), row.eq(0), kernel_x.eq(kernel_x + 1)]
@@ -118,7 +139,7 @@ class WeightLoader(wiring.Component):
         with m.If(starts & more):
             m.d.sync += loading.eq(1)
         with m.If(accepted):
-            m.d.sync += [current.eq(new), remaining.eq(1), self.address.eq(new.weights),
+            m.d.sync += [current.eq(new), remaining.eq(1), address.eq(new.weights),
                          group.eq(0), kernel_y.eq(0), kernel_x.eq(0)]
         return m
 
@@ -127,8 +148,9 @@ class MatrixUnit(wiring.Component):
     """Executes Matrix instructions, one word a cycle, without a bubble between passes or tiles.
 
     Latency from the acceptance of a feature word to its accumulation: FEATURE_READ_LATENCY + 2
-    cycles and the array's. A pass takes max(pixels, rows) cycles, plus one for each bank
-    conflict; an instruction with `accumulate` starts two cycles later.
+    cycles and the array's. The request is a register, so that no path from the walker reaches what
+    shares the buffer. A pass takes max(pixels, rows) cycles, plus one for each bank conflict; an
+    instruction with `accumulate` starts two cycles later.
 
     Parameters
     ----------
@@ -188,103 +210,122 @@ class MatrixUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        tag_layout = data.StructLayout({
-            "pad_value": signed(8),
-            "bank": unsigned(1),
-            "base": unsigned(12),
-            "accumulate": unsigned(1),
-        })
-        m.submodules.walker = walker = Walker(config=config, tag=tag_layout)
-        m.submodules.loader = loader = WeightLoader(config=config)
+        m.submodules.sampler = sampler = Sampler(config=config)
+        # Words take `sampling` cycles from the request to the array; weights wait for them.
+        interpolates = config.offset_depth > 0
+        sampling = FEATURE_READ_LATENCY + (INTERPOLATOR_LATENCY if interpolates else 0)
+        m.submodules.loader = loader = WeightLoader(
+            config=config, delay=sampling - FEATURE_READ_LATENCY)
         m.submodules.array = array = self._array
         m.submodules.accepted = instruction = StreamRegister(instruction_layout(Matrix))
-        m.submodules.pending = pending = StreamBuffer(walker.nest.payload.shape())
         wiring.connect(m, wiring.flipped(self.instruction), instruction.input)
-        wiring.connect(m, pending.output, walker.nest)
 
-        # An instruction goes to the weight loader and, through a queue, to the walker.
+        # An instruction goes to the sampler and, through a queue, to the weight loader, which takes
+        # it a tile before its first word; the sampler begins earlier, by its pipeline's length.
+        m.submodules.to_load = to_load = StreamBuffer(instruction_layout(Matrix))
+        wiring.connect(m, to_load.output, loader.instruction)
         offered, new = instruction.output, instruction.output.payload
-        nest, tag = pending.input.payload.nest, pending.input.payload.tag
         m.d.comb += [
-            loader.instruction.payload.eq(new),
-            loader.instruction.valid.eq(offered.valid & pending.input.ready),
-            pending.input.valid.eq(offered.valid & loader.instruction.ready),
-            offered.ready.eq(loader.instruction.ready & pending.input.ready),
-            nest.base.eq(new.source), nest.group_stride.eq(new.group_stride),
-            nest.row_stride.eq(new.row_stride),
-            nest.height.eq(new.height), nest.width.eq(new.width),
-            nest.origin_y.eq(new.origin_y), nest.origin_x.eq(new.origin_x),
-            nest.groups.eq(new.groups),
-            nest.outer_height.eq(new.kernel_height), nest.outer_width.eq(new.kernel_width),
-            nest.outer_step_y.eq(new.dilation_y), nest.outer_step_x.eq(new.dilation_x),
-            nest.inner_height.eq(new.out_height), nest.inner_width.eq(new.out_width),
-            nest.inner_step_y.eq(new.stride_y), nest.inner_step_x.eq(new.stride_x),
-            tag.pad_value.eq(new.pad_value), tag.bank.eq(new.accumulator_bank),
-            tag.base.eq(new.accumulator_base), tag.accumulate.eq(new.accumulate),
+            to_load.input.payload.eq(new),
+            to_load.input.valid.eq(offered.valid & sampler.instruction.ready),
+            sampler.instruction.payload.eq(new),
+            sampler.instruction.valid.eq(offered.valid & to_load.input.ready),
+            offered.ready.eq(to_load.input.ready & sampler.instruction.ready),
         ]
 
-        # Issue: a position goes on when its weights are there and the buffer takes the request.
+        # Issue: a position becomes the request when its weights are there and the one before goes.
         # A partial sum can be read again ACCUMULATE_DISTANCE cycles later. That takes care where
         # an entry may come back sooner: after a pass of two pixels that a bank conflict stretched
         # (one of a single pixel still waits for weights), and where an accumulating instruction
         # starts.
-        position = walker.position.payload
-        valid = walker.position.valid
+        position = sampler.sample.payload
+        valid = sampler.sample.valid
+        request: Any = Signal(position.shape(), reset_less=True)
+        request_valid = Signal()
+        asking = Signal()  # the buffer is needed for it: not in padding
+        requested = Signal()  # the buffer takes the request, or padding needs none
         weights_ready = Signal()
         issue = Signal()
         words = Signal(range(ACCUMULATE_DISTANCE + 1))  # of this pass; saturates
-        recent = Signal(ACCUMULATE_DISTANCE - 1)  # cycles before this one that issued a word
+        recent = Signal(ACCUMULATE_DISTANCE - 2)  # cycles before this one with a word requested
         hold = Signal()
-        m.d.sync += recent.eq(Cat(issue, recent))
+        m.d.sync += recent.eq(Cat(requested, recent))
         with m.If(issue):
             m.d.sync += words.eq(Mux(position.inner_first, 1, Mux(
                 words == ACCUMULATE_DISTANCE, ACCUMULATE_DISTANCE, words + 1)))
+        with m.If(requested | ~request_valid):
+            m.d.sync += [
+                request_valid.eq(valid & weights_ready), request.eq(position),
+                asking.eq(valid & weights_ready & position.need.any()),
+            ]
         m.d.comb += [
-            hold.eq(recent.any() & Mux(position.first, position.tag.accumulate,
-                                       words < ACCUMULATE_DISTANCE)),
-            weights_ready.eq(~position.inner_first | (loader.ready & ~hold)),
-            self.feature.valid.eq(valid & position.inside & weights_ready),
-            self.feature.mask.eq(1 << position.bank),
-            issue.eq(valid & weights_ready & (~position.inside | self.feature.ready)),
-            walker.position.ready.eq(issue),
-            loader.take.eq(issue & position.inner_first),
-            self.active.eq(issue),
+            hold.eq((request_valid | recent.any()) & Mux(
+                position.first, position.tag.accumulate, words < ACCUMULATE_DISTANCE)),
+            weights_ready.eq(~position.inner_first | (
+                loader.ready & ~(request_valid & request.inner_first) & ~hold)),
+            issue.eq(valid & weights_ready & (requested | ~request_valid)),
+            sampler.sample.ready.eq(issue),
+            self.feature.valid.eq(asking | sampler.offsets.valid),
+            self.feature.mask.eq(Mux(asking, request.need, sampler.offsets.mask)),
+            sampler.offsets.ready.eq(self.feature.ready & ~asking),
+            sampler.offsets.data.eq(self.feature.data),
+            requested.eq(request_valid & (~asking | self.feature.ready)),
+            loader.take.eq(requested & request.inner_first),
+            self.active.eq(requested),
             self.wait_weights.eq(valid & ~weights_ready),
-            self.wait_bank.eq(self.feature.valid & ~self.feature.ready),
+            self.wait_bank.eq(asking & ~self.feature.ready),
         ]
-        m.d.comb += [self.feature.address[bank].eq(position.address)
-                     for bank in range(FEATURE_BANKS)]
+        m.d.comb += [self.feature.address[bank].eq(
+            Mux(asking, request.address[bank], sampler.offsets.address[bank]))
+            for bank in range(FEATURE_BANKS)]
 
         # What must be known of a word later on travels beside it. Only the valid bits have a reset:
         # the rest can become shift registers made of LUTs, which have none.
-        stages = FEATURE_READ_LATENCY + array.latency - 1
+        stages = sampling + array.latency - 1
         valids = Signal(stages)
-        m.d.sync += valids.eq(Cat(issue, valids))
-        positions: list[Any] = [position]
+        m.d.sync += valids.eq(Cat(requested, valids))
+        positions: list[Any] = [request]
         for stage in range(stages):
             later: Any = Signal(position.shape(), name=f"position_{stage}", reset_less=True)
             m.d.sync += later.eq(positions[-1])
             positions.append(later)
 
-        arrived = positions[FEATURE_READ_LATENCY]
-        arrived_valid = valids[FEATURE_READ_LATENCY - 1]
-        lanes = data.ArrayLayout(signed(8), config.rows)
-        word: Any = Signal(lanes)
-        m.d.comb += word.as_value().eq(self.feature.data[arrived.bank])
         m.d.comb += [
-            array.valid.eq(arrived_valid),
-            array.swap.eq(arrived.inner_first),
-            *(array.word[row].eq(
-                Mux(arrived.inside, word[row], arrived.tag.pad_value))
-              for row in range(config.rows)),
+            array.valid.eq(valids[sampling - 1]),
+            array.swap.eq(positions[sampling].inner_first),
             self.weight_enable.eq(loader.read_enable),
             self.weight_address.eq(loader.address),
+            loader.data.eq(self.weight_data),
             array.weight_write.eq(loader.write),
             array.weight_row.eq(loader.row),
-            loader.data.eq(self.weight_data),
             array.weight_data.eq(loader.weights),
             self.sums.eq(array.sums),
         ]
+
+        arrived = positions[FEATURE_READ_LATENCY]
+        lanes = data.ArrayLayout(signed(8), config.lanes)
+        neighbours: list[Any] = []
+        for neighbour in range(NEIGHBOURS if interpolates else 1):
+            word: Any = Signal(lanes, name=f"word_{neighbour}")
+            bank = Cat(arrived.odd_x ^ (neighbour & 1), arrived.odd_y ^ (neighbour >> 1))
+            m.d.comb += word.as_value().eq(Mux(
+                arrived.inside[neighbour], self.feature.data[bank],
+                arrived.tag.pad_value.replicate(config.lanes)))
+            neighbours.append(word)
+        if interpolates:
+            m.submodules.interpolator = interpolator = Interpolator(config=config)
+            m.d.comb += [
+                interpolator.valid.eq(valids[FEATURE_READ_LATENCY - 1]),
+                *(to.eq(word) for to, word in zip(interpolator.words, neighbours, strict=True)),
+                interpolator.displaced.eq(arrived.displaced),
+                interpolator.fraction_y.eq(arrived.fraction_y),
+                interpolator.fraction_x.eq(arrived.fraction_x),
+                interpolator.factor.eq(arrived.factor),
+                interpolator.zero_point.eq(arrived.tag.pad_value),
+                array.word.eq(interpolator.word),
+            ]
+        else:
+            m.d.comb += array.word.eq(neighbours[0])
 
         leaving, leaving_valid = positions[-1], valids[-1]
         entry = Signal(range(config.accumulator_depth))  # of the word behind the leaving one
@@ -299,7 +340,7 @@ class MatrixUnit(wiring.Component):
             m.d.sync += entry.eq(self.add_entry + 1)
 
         finished = Signal(2)  # sums added, then written
-        in_flight = Signal(range(16))
+        in_flight = Signal(range(32))
         accepted = Signal()
         m.d.comb += accepted.eq(self.instruction.valid & self.instruction.ready)
         m.d.sync += [

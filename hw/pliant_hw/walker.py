@@ -47,6 +47,20 @@ poolings are cut by :class:`pliant_hw.patches.PatchWalker`.)
 """
 
 
+COORDINATES = data.StructLayout({
+    "y": signed(COORDINATE_BITS),
+    "x": signed(COORDINATE_BITS),
+    "group_base": unsigned(16),
+    "outer_first": unsigned(1),
+    "outer_y": unsigned(SIZE_BITS),
+    "outer_x": unsigned(SIZE_BITS),
+})
+"""Where a position is: row and column, base address of its lane group, outer loops' indices.
+
+`outer_first` marks the first of them.
+"""
+
+
 def position_layout(config: AcceleratorConfig, tag: ShapeLike) -> data.StructLayout:
     """Return what a walker yields for one position.
 
@@ -55,6 +69,7 @@ def position_layout(config: AcceleratorConfig, tag: ShapeLike) -> data.StructLay
     whole first inner pair, `last` the very last position; `tag` comes with the nest.
     """
     return data.StructLayout({
+        "at": COORDINATES,
         "bank": unsigned(2),
         "address": unsigned(feature_address_bits(config)),
         "inside": unsigned(1),
@@ -183,6 +198,9 @@ class Walker(wiring.Component):
                 flags.first.eq(first),
                 flags.last.eq(last),
                 flags.tag.eq(tag),
+                flags.at.y.eq(y), flags.at.x.eq(x), flags.at.group_base.eq(group_base),
+                flags.at.outer_first.eq((outer_x == 0) & (outer_y == 0)),
+                flags.at.outer_y.eq(outer_y), flags.at.outer_x.eq(outer_x),
                 self.position.valid.eq(valid),
                 out.eq(flags),
                 out.address.eq(row_low + row_high + column),
@@ -203,8 +221,12 @@ def connect_rectangle(
     groups: object,
     height: object,
     width: object,
+    step: object = 1,
 ) -> None:
-    """Drive a walker's nest with a rectangle at row `y`, column `x` of an unbounded region."""
+    """Drive a walker's nest with a rectangle at row `y`, column `x` of an unbounded region.
+
+    Its positions are `step` rows and columns apart.
+    """
     nest = walker.nest.payload.nest
     everything = (1 << SIZE_BITS) - 1
     m.d.comb += [
@@ -215,5 +237,5 @@ def connect_rectangle(
         nest.outer_height.eq(1), nest.outer_width.eq(1),
         nest.outer_step_y.eq(0), nest.outer_step_x.eq(0),
         nest.inner_height.eq(height), nest.inner_width.eq(width),
-        nest.inner_step_y.eq(1), nest.inner_step_x.eq(1),
+        nest.inner_step_y.eq(step), nest.inner_step_x.eq(step),
     ]

@@ -7,6 +7,7 @@ modes. The work is about uniform on a logarithmic scale, so most layers are smal
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,8 +16,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from pliant.compiler.graph import Graph, Node, Padding, Shape, Tensor
+from pliant.compiler.graph import Convolution, Graph, Node, Padding, Shape, Tensor
 from pliant.spec.numerics import INT8_MAX, INT8_MIN
+from pliant.spec.sampling import Offsets, Sampling
 from pliant_models.random_nodes import RandomNodes, Window
 
 MAX_WORK = 2e7
@@ -36,6 +38,16 @@ KINDS = {
 EXTRA_KINDS = ("depthwise", "depthwise_add_input", "depthwise_lookup", "depthwise_clip")
 """Kinds that are drawn only when asked for."""
 
+DEFORMABLE_KINDS = ("deformable", "deformable_learned", "deformable_depthwise",
+                    "deformable_add_other")
+"""Likewise."""
+
+MAX_DEFORMABLE_WORK = 2e6
+"""The same for deformable layers, whose references take longer."""
+
+MAX_DEFORMABLE_KERNEL = 4
+"""Offsets of larger ones do not fit the small configurations."""
+
 Drawn = TypeVar("Drawn")
 
 
@@ -54,7 +66,7 @@ def random_layer(
     max_size, max_channels : int
         Largest height and width, and largest number of channels, of inputs.
     kind : str, optional
-        One of KINDS or EXTRA_KINDS; drawn from KINDS if not given.
+        One of KINDS, EXTRA_KINDS or DEFORMABLE_KINDS; drawn from KINDS if not given.
     """
     rng = np.random.default_rng((seed, multiplier_bits))
     if kind is None:
@@ -113,6 +125,60 @@ class _Builder:
     def depthwise_clip(self) -> tuple[list[Node], list[Tensor]]:
         (conv,), _ = self.depthwise()
         return [conv, self.nodes.clip("clip", conv.output)], []
+
+    def deformable(self) -> tuple[list[Node], list[Tensor]]:
+        channels = self._channels()
+        window = self._deformable_window(lambda window: window.work() * channels)
+        sampling = self.nodes.sampling(window.kernel)
+        others = self.nodes.displacements(sampling, window)
+        return [self._deformable(window, sampling, others, channels)], others
+
+    def deformable_depthwise(self) -> tuple[list[Node], list[Tensor]]:
+        window = self._deformable_window(Window.work)
+        sampling = self.nodes.sampling(window.kernel)
+        others = self.nodes.displacements(sampling, window)
+        source = self._as_input(window.shape)
+        return [self.nodes.deformable("deformable", source, others, sampling, source.shape[0],
+                                      source.shape[0], window)], others
+
+    def deformable_learned(self) -> tuple[list[Node], list[Tensor]]:
+        """Offsets that the network computes, of one value per pixel or a pair per tap."""
+        channels = self._channels()
+        window = self._deformable_window(lambda window: window.work() * channels)
+        while True:
+            sampling = self.nodes.sampling(window.kernel)
+            if sampling.offsets is not Offsets.MODULATED:
+                break
+        [offsets] = self.nodes.displacements(sampling, window)
+        source = self._as_input(window.shape)
+        node = self.nodes.convolution("learned", source, offsets.shape[0], window)
+        assert isinstance(node, Convolution)
+        learned = dataclasses.replace(
+            node, output=offsets, requantization=dataclasses.replace(
+                node.requantization, zero_point=0))
+        return [learned, self._deformable(window, sampling, [offsets], channels)], []
+
+    def deformable_add_other(self) -> tuple[list[Node], list[Tensor]]:
+        (conv,), others = self.deformable()
+        other = Tensor(name="y", shape=conv.output.shape, zero_point=self.nodes.zero_point())
+        return [conv, self.nodes.add("add", *self._shuffled(conv.output, other))], [*others, other]
+
+    def _deformable(
+        self, window: Window, sampling: Sampling, others: list[Tensor], channels: int
+    ) -> Node:
+        source = self._as_input(window.shape)
+        groups = math.gcd(channels, source.shape[0]) if self.rng.random() < 0.3 else 1
+        return self.nodes.deformable("deformable", source, others, sampling, channels, groups,
+                                     window)
+
+    def _deformable_window(self, work: Callable[[Window], int]) -> Window:
+        def draw() -> Window:
+            while True:
+                window = self._window()
+                if max(window.kernel) <= MAX_DEFORMABLE_KERNEL:
+                    return window
+
+        return self._near_target(draw, work, MAX_DEFORMABLE_WORK)
 
     def linear(self) -> tuple[list[Node], list[Tensor]]:
         def draw() -> Window:
@@ -194,8 +260,10 @@ class _Builder:
     def _shape(self) -> Shape:
         return self._channels(), self._size(), self._size()
 
-    def _near_target(self, draw: Callable[[], Drawn], work: Callable[[Drawn], int]) -> Drawn:
-        target = self.rng.uniform(math.log(10), math.log(MAX_WORK))
+    def _near_target(
+        self, draw: Callable[[], Drawn], work: Callable[[Drawn], int], most: float = MAX_WORK
+    ) -> Drawn:
+        target = self.rng.uniform(math.log(10), math.log(most))
         drawn = [draw() for _ in range(CANDIDATES)]
         return min(drawn, key=lambda candidate: abs(math.log(work(candidate)) - target))
 

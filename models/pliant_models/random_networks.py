@@ -7,12 +7,15 @@ often as even, and channels seldom fill the lanes.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
-from pliant.compiler.graph import Graph, Node, Padding, Tensor
+from pliant.compiler.graph import Convolution, Graph, Node, Padding, Tensor
 from pliant_models.random_nodes import RandomNodes, Window
 
 BLOCKS = {
@@ -20,6 +23,15 @@ BLOCKS = {
     "depthwise": 0.08, "branches": 0.06, "join": 0.05, "lookup": 0.05,
 }
 """Blocks of layers and how often each is drawn."""
+
+SELECTING = {
+    "shuffle": 0.25, "select": 0.15, "grouped": 0.12, "enlarge": 0.12, "separable": 0.1,
+    "pool": 0.08, "pointwise": 0.06, "branches": 0.06, "lookup": 0.03, "join": 0.03,
+}
+"""The same with split, concatenation and shuffle of channels, groups and upsampling."""
+
+MAX_PIXELS = 400
+"""Pixels that are still upsampled."""
 
 TALL = 5
 """Times that some inputs are taller than wide: their tensors do not stay on chip whole."""
@@ -33,6 +45,7 @@ MAX_WORK = 3e5
 
 def random_network(
     seed: int, *, multiplier_bits: int, blocks: int = 4, max_size: int = 17, max_channels: int = 26,
+    kinds: Mapping[str, float] = BLOCKS,
 ) -> Graph:
     """Return a random network; equal arguments give equal graphs.
 
@@ -47,10 +60,12 @@ def random_network(
     max_size, max_channels : int
         Largest height and width of the input but for tall ones, and largest number of channels
         anywhere (of an expanded tensor: three times that).
+    kinds : mapping of str to float
+        Blocks to draw from, and how often each is drawn.
     """
     rng = np.random.default_rng((seed, multiplier_bits, blocks))
     builder = _Builder(rng, multiplier_bits, max_size, max_channels)
-    names = [str(name) for name in rng.choice(list(BLOCKS), blocks, p=list(BLOCKS.values()))]
+    names = [str(name) for name in rng.choice(list(kinds), blocks, p=list(kinds.values()))]
     for name in names:
         builder.value = getattr(builder, name)(builder.source())
     return Graph(
@@ -113,7 +128,7 @@ class _Builder:
         deep = self.depthwise(source)
         if self.rng.random() < 0.15:
             deep = self.lookup(deep)
-        plain = Window(deep.shape, (1, 1), (1, 1), (1, 1), Padding())
+        plain = _plain(deep)
         same = deep.shape == source.shape and self.rng.random() < 0.5
         value = self._dense(deep, plain, source.shape[0] if same else None)
         value = self._add(value, source) if same else value
@@ -122,10 +137,10 @@ class _Builder:
     def inverted(self, source: Tensor) -> Tensor:
         """Expand, depthwise, project, and the shortcut if shapes agree."""
         wide = min(source.shape[0] * int(self.rng.integers(2, 5)), 3 * self.max_channels)
-        plain = Window(source.shape, (1, 1), (1, 1), (1, 1), Padding())
+        plain = _plain(source)
         deep = self.depthwise(self._dense(source, plain, wide))
         same = deep.shape[1:] == source.shape[1:]
-        plain = Window(deep.shape, (1, 1), (1, 1), (1, 1), Padding())
+        plain = _plain(deep)
         value = self._dense(deep, plain, source.shape[0] if same else None)
         return self._add(value, source) if same else value
 
@@ -138,14 +153,64 @@ class _Builder:
             if math.prod(source.shape[1:]) <= MAX_MEAN and self.rng.random() < 0.4:
                 window = Window(source.shape, source.shape[1:], (1, 1), (1, 1), Padding())
             pooled = self._append(self.nodes.average_pool(self._name("mean"), source, window))
-        return self._dense(pooled, Window(pooled.shape, (1, 1), (1, 1), (1, 1), Padding()))
+        return self._dense(pooled, _plain(pooled))
 
     def branches(self, source: Tensor) -> Tensor:
         """Two readers of a tensor, and their sum."""
-        plain = Window(source.shape, (1, 1), (1, 1), (1, 1), Padding())
+        plain = _plain(source)
         first = self._dense(source, plain)
         second = self._dense(source, self._window(source, 3), first.shape[0])
         return self._add(first, second)
+
+    def shuffle(self, source: Tensor) -> Tensor:
+        """Units of ShuffleNetV2 (arXiv:1807.11164): half of the channels pass; shuffled after."""
+        for _ in range(int(self.rng.integers(1, 4))):
+            half = source.shape[0] // 2
+            if not half:
+                return source
+            passed, worked = (self._select([source], np.stack(
+                [np.zeros(stop - start, np.int64), np.arange(start, stop)], axis=1))
+                for start, stop in ((0, half), (half, source.shape[0])))
+            deep = self._dense(worked, _plain(worked), min(worked.shape[0], self.max_channels))
+            deep = self._append(self.nodes.depthwise(
+                self._name("depthwise"), deep, self._window(deep, 3)))
+            branch = self._quantized_as(source, self.nodes.convolution(
+                self._name("conv"), deep, half, _plain(deep)))
+            source = self._select([passed, branch], np.stack(
+                [np.tile([0, 1], half), np.arange(half).repeat(2)], axis=1))
+        return source
+
+    def select(self, source: Tensor) -> Tensor:
+        """Any channels of the tensor and of two computed from it, some perhaps twice."""
+        extent = _plain(source)
+        parts = [source, *(self._quantized_as(source, self.nodes.convolution(
+            self._name("conv"), source, self._channels(), extent)) for _ in range(2))]
+        known = np.concatenate([np.stack([np.full(tensor.shape[0], index),
+                                          np.arange(tensor.shape[0])], axis=1)
+                                for index, tensor in enumerate(parts)])
+        count = min(self._channels(), len(known))
+        chosen = self.rng.choice(known, count, replace=self.rng.random() < 0.2)
+        if self.rng.random() < 0.5:
+            chosen = chosen[np.lexsort(chosen.T[::-1])]
+        return self._select(parts, chosen.astype(np.int64))
+
+    def grouped(self, source: Tensor) -> Tensor:
+        """A convolution in groups, some with several outputs to an input."""
+        groups = int(self.rng.choice([n for n in range(1, source.shape[0] + 1)
+                                      if source.shape[0] % n == 0]))
+        channels = groups * int(self.rng.integers(1, 3 + self.max_channels // (2 * groups)))
+        window = self._window(source, int(self.rng.choice([1, 3])), int(self.rng.choice([1, 1, 2])))
+        return self._append(self.nodes.convolution(
+            self._name("grouped"), source, channels, window, groups))
+
+    def enlarge(self, source: Tensor) -> Tensor:
+        """Upsample a pointwise convolution or the tensor itself; a larger one is pooled before."""
+        if math.prod(source.shape[1:]) > MAX_PIXELS:
+            window = self._window(source, 3, 3)
+            source = self._append(self.nodes.max_pool(self._name("maximum"), source, window))
+        if self.rng.random() < 0.7:
+            source = self._dense(source, _plain(source))
+        return self._append(self.nodes.upsample(self._name("upsample"), source))
 
     def join(self, source: Tensor) -> Tensor:
         """Add any older tensor of the same shape, or the tensor itself."""
@@ -170,6 +235,16 @@ class _Builder:
             value = self._append(self.nodes.clip(self._name("clip"), value))
         return value
 
+    def _select(self, sources: Sequence[Tensor], channels: NDArray[np.int64]) -> Tensor:
+        return self._append(self.nodes.select(self._name("select"), sources, channels))
+
+    def _quantized_as(self, tensor: Tensor, node: Convolution) -> Tensor:
+        """Append a convolution with the zero point of `tensor`; return its result."""
+        point = tensor.zero_point
+        return self._append(dataclasses.replace(
+            node, output=dataclasses.replace(node.output, zero_point=point),
+            requantization=dataclasses.replace(node.requantization, zero_point=point)))
+
     def _add(self, first: Tensor, second: Tensor) -> Tensor:
         if self.rng.random() < 0.5:
             first, second = second, first
@@ -189,3 +264,8 @@ class _Builder:
         padding = Padding(top=before, left=before, bottom=span - before, right=span - before)
         return Window(source.shape, (kernel, kernel), (stride, stride), (dilation, dilation),
                       padding)
+
+
+def _plain(source: Tensor) -> Window:
+    """Return the window of a pointwise convolution."""
+    return Window(source.shape, (1, 1), (1, 1), (1, 1), Padding())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +16,17 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DeformableConvolution,
     DepthwiseConvolution,
     Lookup,
     MaxPool,
     Node,
     Padding,
     Requantization,
+    SelectChannels,
     Shape,
     Tensor,
+    Upsample,
 )
 from pliant.compiler.reference import output_size
 from pliant.spec.numerics import (
@@ -32,6 +37,7 @@ from pliant.spec.numerics import (
     WEIGHT_MAX,
     Rounding,
 )
+from pliant.spec.sampling import FRACTION_BITS, MASK_ONE, Offsets, Sampling
 
 MILD_ZERO_POINT = 30
 """Largest magnitude of zero points where `mild` is asked for."""
@@ -87,15 +93,18 @@ class RandomNodes:
         self.multiplier_bits = multiplier_bits
         self.rounding = Rounding(int(rng.integers(3)))
 
-    def convolution(self, name: str, source: Tensor, channels: int, window: Window) -> Node:
-        """Return a dense convolution."""
-        weight, bias, spread = self._weights((channels, source.shape[0], *window.kernel), source)
+    def convolution(
+        self, name: str, source: Tensor, channels: int, window: Window, groups: int = 1
+    ) -> Convolution:
+        """Return a convolution, dense or grouped."""
+        weight, bias, spread = self._weights(
+            (channels, source.shape[0] // groups, *window.kernel), source)
         zero_point = self.zero_point()
         output = Tensor(name=name, shape=(channels, *window.outputs()), zero_point=zero_point)
         return Convolution(
             name=name, inputs=(source.name,), output=output, weight=weight, bias=bias,
-            requantization=self._requantization(spread, zero_point), stride=window.stride,
-            dilation=window.dilation, padding=window.padding)
+            requantization=self._requantization(spread, zero_point), groups=groups,
+            stride=window.stride, dilation=window.dilation, padding=window.padding)
 
     def depthwise(self, name: str, source: Tensor, window: Window) -> Node:
         """Return a depthwise convolution."""
@@ -107,6 +116,55 @@ class RandomNodes:
             name=name, inputs=(source.name,), output=output, weight=weight, bias=bias,
             requantization=self._requantization(spread, zero_point), stride=window.stride,
             dilation=window.dilation, padding=window.padding)
+
+    def sampling(self, kernel: tuple[int, int]) -> Sampling:
+        """Return any way to displace the taps of `kernel`."""
+        rng = self.rng
+        odd = all(size % 2 for size in kernel)
+        offsets = Offsets(int(rng.integers(1 if odd else 2, 4)))
+        low, high = INT8_MIN, INT8_MAX
+        if rng.random() < 0.5:
+            low, high = sorted(int(bound) for bound in rng.integers(INT8_MIN, INT8_MAX + 1, 2))
+        return Sampling(
+            offsets=offsets, fraction_bits=int(rng.choice([0, 2, FRACTION_BITS, FRACTION_BITS])),
+            minimum=low, maximum=high, interpolate=bool(rng.random() < 0.75))
+
+    def displacements(self, sampling: Sampling, window: Window) -> list[Tensor]:
+        """Return tensors for the offsets and, if there are, the masks of a window."""
+        size = window.outputs()
+        offsets = Tensor(name="offsets", scale=2.0**-sampling.fraction_bits,
+                         shape=(sampling.offset_channels(window.kernel), *size))
+        masks = Tensor(name="masks", scale=1 / MASK_ONE, zero_point=-MASK_ONE,
+                       shape=(sampling.mask_channels(window.kernel), *size))
+        return [offsets, masks][:2 if sampling.offsets is Offsets.MODULATED else 1]
+
+    def deformable(
+        self, name: str, source: Tensor, displacements: list[Tensor], sampling: Sampling,
+        channels: int, groups: int, window: Window,
+    ) -> Node:
+        """Return a deformable convolution, dense or in groups."""
+        weight, bias, spread = self._weights(
+            (channels, source.shape[0] // groups, *window.kernel), source)
+        zero_point = self.zero_point()
+        output = Tensor(name=name, shape=(channels, *window.outputs()), zero_point=zero_point)
+        return DeformableConvolution(
+            name=name, inputs=(source.name, *(tensor.name for tensor in displacements)),
+            output=output, weight=weight, bias=bias, groups=groups, sampling=sampling,
+            requantization=self._requantization(spread, zero_point), stride=window.stride,
+            dilation=window.dilation, padding=window.padding)
+
+    def select(self, name: str, sources: Sequence[Tensor], channels: NDArray[np.int64]) -> Node:
+        """Return a selection of `channels` (index of a source, channel)."""
+        first = sources[0]
+        output = dataclasses.replace(first, name=name, shape=(len(channels), *first.shape[1:]))
+        return SelectChannels(name=name, inputs=tuple(tensor.name for tensor in sources),
+                              output=output, channels=channels)
+
+    def upsample(self, name: str, source: Tensor) -> Node:
+        """Return twice the rows and columns."""
+        channels, height, width = source.shape
+        output = dataclasses.replace(source, name=name, shape=(channels, 2 * height, 2 * width))
+        return Upsample(name=name, inputs=(source.name,), output=output)
 
     def max_pool(self, name: str, source: Tensor, window: Window) -> Node:
         """Return a maximum over windows."""

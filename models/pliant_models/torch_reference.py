@@ -20,6 +20,7 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DeformableConvolution,
     DepthwiseConvolution,
     Graph,
     Lookup,
@@ -27,8 +28,11 @@ from pliant.compiler.graph import (
     Node,
     Padding,
     Requantization,
+    SelectChannels,
+    Upsample,
 )
 from pliant.spec.numerics import Rounding
+from pliant.spec.sampling import Offsets, Sampling
 
 
 def torch_reference(
@@ -59,13 +63,17 @@ def _evaluate(node: Node, operands: list[Tensor], zero_point: int, multiplier_bi
     if isinstance(node, (Convolution, DepthwiseConvolution)):
         weight, bias = (torch.from_numpy(array.astype(np.int32)) for array in
                         (node.weight, node.bias))
-        groups = 1
         if isinstance(node, DepthwiseConvolution):
             weight, groups = weight[:, None], len(weight)
+        else:
+            groups = node.groups
         padded = _pad(value - zero_point, node.padding, 0).int()
         sums = functional.conv2d(padded, _dilated(weight, node.dilation), bias, node.stride,
                                  groups=groups)
         return _requantize(sums.long(), node.requantization, multiplier_bits)
+    if isinstance(node, DeformableConvolution):
+        return _requantize(_convolve_deformable(node, operands, zero_point), node.requantization,
+                           multiplier_bits)
     if isinstance(node, AveragePool):
         padded = _pad(value - zero_point, node.padding, 0).int()
         channels = padded.shape[1]
@@ -82,8 +90,70 @@ def _evaluate(node: Node, operands: list[Tensor], zero_point: int, multiplier_bi
         return torch.clamp(scaled + node.output.zero_point, node.clip_min, node.clip_max)
     if isinstance(node, Lookup):
         return torch.from_numpy(node.table.astype(np.int64))[value & 255]
+    if isinstance(node, SelectChannels):
+        starts = np.cumsum([0, *(operand.shape[1] for operand in operands)])
+        index = starts[node.channels[:, 0]] + node.channels[:, 1]
+        return torch.cat(operands, dim=1)[:, torch.from_numpy(index)]
+    if isinstance(node, Upsample):
+        return functional.interpolate(value.double(), scale_factor=2, mode="nearest").long()
     assert isinstance(node, Clip), node
     return torch.clamp(value, node.clip_min, node.clip_max)
+
+
+def _convolve_deformable(
+    node: DeformableConvolution, operands: list[Tensor], zero_point: int
+) -> Tensor:
+    """Return bias + sums; positions and samples are float64, which holds them exactly."""
+    value, offsets = (operands[0] - zero_point).double(), operands[1]
+    kernel = node.weight.shape[2:]
+    height, width = offsets.shape[2:]
+    grid_y = (torch.arange(height) * node.stride[0] - node.padding.top)[:, None]
+    grid_x = (torch.arange(width) * node.stride[1] - node.padding.left)[None, :]
+    sums = torch.from_numpy(node.bias.astype(np.int64))[:, None, None]
+    for tap, (ky, kx) in enumerate(np.ndindex(*kernel)):
+        down, right = _displacement(node.sampling, offsets, (kernel[0], kernel[1]), tap)
+        y = grid_y + ky * node.dilation[0] + down
+        x = grid_x + kx * node.dilation[1] + right
+        if not node.sampling.interpolate:
+            y, x = torch.floor(y + 0.5), torch.floor(x + 0.5)
+        sample = _bilinear(value, y, x)
+        if len(operands) == 3:
+            sample = sample * ((operands[2][:, tap, None] + 128) / 128)
+        rounded = torch.clamp(torch.round(sample) + zero_point, -128, 127) - zero_point
+        weight = torch.from_numpy(node.weight[:, :, ky, kx, None, None].astype(np.int32))
+        sums = sums + functional.conv2d(rounded.int(), weight, groups=node.groups).long()
+    return sums
+
+
+def _displacement(
+    sampling: Sampling, offsets: Tensor, kernel: tuple[int, int], tap: int
+) -> tuple[Tensor, Tensor]:
+    """Return rows and columns, in pixels, that a tap moves by."""
+    moves = torch.clamp(offsets, sampling.minimum, sampling.maximum) / 2.0**sampling.fraction_bits
+    if sampling.offsets is Offsets.SCALED:
+        ky, kx = divmod(tap, kernel[1])
+        return moves[:, 0] * (ky - (kernel[0] - 1) / 2), moves[:, 0] * (kx - (kernel[1] - 1) / 2)
+    return moves[:, 2 * tap], moves[:, 2 * tap + 1]
+
+
+def _bilinear(value: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Return the values (images, channels, ...) between pixels, 0 outside: rows after columns."""
+    images, channels, height, width = value.shape
+    border = 2
+    padded = functional.pad(value, (border,) * 4)
+    y, x = torch.clamp(y, -border, height), torch.clamp(x, -border, width)
+    row, column = torch.floor(y), torch.floor(x)
+    across = padded.shape[3]
+
+    def at(down: int, right: int) -> Tensor:
+        place = ((row.long() + down + border) * across + column.long() + right + border)
+        index = place.reshape(images, 1, -1).expand(-1, channels, -1)
+        return padded.flatten(2).gather(2, index).reshape(images, channels, *y.shape[1:])
+
+    over, under = ((x - column)[:, None], (y - row)[:, None])
+    top = at(0, 0) + over * (at(0, 1) - at(0, 0))
+    bottom = at(1, 0) + over * (at(1, 1) - at(1, 0))
+    return top + under * (bottom - top)
 
 
 def _dilated(weight: Tensor, dilation: tuple[int, int]) -> Tensor:

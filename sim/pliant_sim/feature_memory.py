@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Matrix, Post, fields
 from pliant.spec.memory import bank_of, ceil_div
+from pliant.spec.sampling import FRACTION_BITS, Offsets, displacement, sample
 
 EXACT_DEPTH = 1024
 """Products of two int8 whose sum float32 holds exactly: 1024 * 128 * 128 = 2**24."""
@@ -22,7 +23,8 @@ KEPT = 4
 
 _WINDOW = operator.attrgetter(*(
     field.name for field in fields(Matrix)
-    if field.name not in ("weights", "accumulator_bank", "accumulator_base", "accumulate")))
+    if field.name not in ("weights", "accumulator_bank", "accumulator_base", "accumulate",
+                          "narrow_weights", "offset_load")))
 """What of a Matrix instruction says which words it reads."""
 
 
@@ -50,6 +52,8 @@ class _Unfolded:
     columns: NDArray[np.float32]
     first: int
     last: int
+    displaced: bool
+    """By what the offset memory held."""
 
 
 class FeatureMemory:
@@ -66,6 +70,8 @@ class FeatureMemory:
     Attributes
     ----------
     data : int8 array (batch, banks, depth, lanes)
+    offsets, masks : int8 arrays (batch, words, lanes)
+        The offset memory.
     """
 
     def __init__(
@@ -74,6 +80,9 @@ class FeatureMemory:
         assert initial.shape == (FEATURE_BANKS, config.feature_depth, config.lanes)
         self.config = config
         self.data = np.repeat(initial[np.newaxis], batch, axis=0)
+        self.offsets, self.masks = (
+            np.zeros((batch, depth, config.lanes), np.int8)
+            for depth in (config.offset_depth, config.mask_depth))
         self._unfolded: dict[tuple[int, ...], _Unfolded] = {}
 
     def _words(
@@ -180,19 +189,78 @@ class FeatureMemory:
                 total[...] = 0
         return sums.reshape(*shape[:3], post.out_width, lanes).transpose(0, 2, 3, 1, 4)
 
+    def load_offsets(self, matrix: Matrix) -> None:
+        """Copy the offsets and masks of a tile from their regions to the offset memory."""
+        self._unfolded = {window: kept for window, kept in self._unfolded.items()
+                          if not kept.displaced}
+        copies = [(self.offsets, matrix.offset_groups, matrix.offset_y, matrix.offset_x, Region(
+            matrix.offset_source, matrix.offset_group_stride, matrix.offset_row_stride))]
+        if matrix.offsets == Offsets.MODULATED:
+            copies.append((self.masks, matrix.mask_groups, matrix.mask_y, matrix.mask_x, Region(
+                matrix.mask_source, matrix.mask_group_stride, matrix.mask_row_stride)))
+        for memory, groups, y, x, region in copies:
+            words = self.read(region, groups, (y, y + matrix.out_height), (x, x + matrix.out_width))
+            flat = words.reshape(len(words), -1, self.config.lanes)
+            memory[:, :flat.shape[1]] = flat
+
+    def _sampled(self, matrix: Matrix) -> NDArray[np.float32]:
+        """Return the samples that an instruction reads: (batch * pixels, weight words)."""
+        kernel = matrix.kernel_height, matrix.kernel_width
+        size = matrix.out_height, matrix.out_width
+        lanes = self.config.lanes
+        sampling = matrix.sampling()
+        assert sampling is not None
+
+        def tile(memory: NDArray[np.int8], groups: int) -> NDArray[np.int8]:
+            words = memory[:, :groups * size[0] * size[1]]
+            grouped = words.reshape(len(words), groups, *size, lanes).transpose(0, 1, 4, 2, 3)
+            return grouped.reshape(len(words), groups * lanes, *size)
+
+        for what, channels, groups in (
+                ("offset", sampling.offset_channels(kernel), matrix.offset_groups),
+                ("mask", sampling.mask_channels(kernel), matrix.mask_groups)):
+            if channels > groups * lanes:
+                raise SimulationError(f"{what}_groups = {groups} have {groups * lanes} channels, "
+                                      f"the kernel needs {channels}")
+        offsets = tile(self.offsets, matrix.offset_groups)
+        modulated = sampling.offsets is Offsets.MODULATED
+        masks = tile(self.masks, matrix.mask_groups) if modulated else None
+        region = Region(matrix.source, matrix.group_stride, matrix.row_stride)
+        words = self.read(region, matrix.groups, (0, matrix.height), (0, matrix.width))
+        values = words.transpose(0, 2, 3, 1, 4).reshape(
+            len(words), matrix.height, matrix.width, matrix.groups * lanes)
+        base_y = (matrix.origin_y + np.arange(size[0]) * matrix.stride_y)[:, None]
+        base_x = (matrix.origin_x + np.arange(size[1]) * matrix.stride_x)[None, :]
+        columns = np.empty(
+            (len(words), *size, matrix.groups, *kernel, lanes), np.float32)
+        for tap, (ky, kx) in enumerate(np.ndindex(*kernel)):
+            rows, across = displacement(sampling, offsets, kernel, ky, kx)
+            samples = sample(
+                values, rows + (base_y + ky * matrix.dilation_y << FRACTION_BITS),
+                across + (base_x + kx * matrix.dilation_x << FRACTION_BITS),
+                zero_point=matrix.pad_value, interpolate=sampling.interpolate,
+                mask=None if masks is None else masks[:, tap])
+            columns[:, :, :, :, ky, kx] = samples.reshape(len(words), *size, matrix.groups, lanes)
+        return columns.reshape(len(words) * size[0] * size[1], -1)
+
     def unfold(self, matrix: Matrix) -> NDArray[np.float32]:
         """Return the im2col matrix (batch * pixels, weight words) of a Matrix instruction.
 
         The last few are kept until their words change: tiles of output channels multiply the same.
         """
+        if matrix.offsets and matrix.offset_load:
+            self.load_offsets(matrix)
         window = _WINDOW(matrix)
         kept = self._unfolded.pop(window, None)
         if kept is None:
             region = Region(matrix.source, matrix.group_stride, matrix.row_stride)
-            pixels = len(self.data) * matrix.out_height * matrix.out_width
-            columns = self.windows(region, matrix, np.float32).reshape(pixels, -1)
+            if matrix.offsets:
+                columns = self._sampled(matrix)
+            else:
+                pixels = len(self.data) * matrix.out_height * matrix.out_width
+                columns = self.windows(region, matrix, np.float32).reshape(pixels, -1)
             last = region.address(matrix.groups - 1, matrix.height - 1, matrix.width - 1)
-            kept = _Unfolded(columns, matrix.source, last)
+            kept = _Unfolded(columns, matrix.source, last, bool(matrix.offsets))
         self._unfolded[window] = kept
         if len(self._unfolded) > KEPT:
             del self._unfolded[next(iter(self._unfolded))]

@@ -364,8 +364,10 @@ class InstructionSimulator:
             result = state.table[result.view(np.uint8)]
         region = Region(post.destination, post.destination_group_stride,
                         post.destination_row_stride)
-        state.feature.write(region, result.transpose(0, 3, 1, 2, 4), post.destination_y,
-                            post.destination_x)
+        words = result.transpose(0, 3, 1, 2, 4)
+        if post.upsample:
+            words = words.repeat(2, axis=2).repeat(2, axis=3)
+        state.feature.write(region, words, post.destination_y, post.destination_x)
 
     def _taps(self, state: State, post: Post) -> NDArray[np.int8]:
         """Return the weights of a DEPTHWISE instruction: (groups, ky, kx, lanes)."""

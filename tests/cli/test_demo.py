@@ -31,8 +31,8 @@ def result(tmp_path):
         cycles_per_image=6000.5, array_use=0.2, clock_mhz=125, estimated_images_per_second=20831.6,
         rtl_kilocycles_per_cpu_second=800.0, seconds=30.0, trace=tmp_path / "digits.pftrace",
         single_layer=SingleLayer(layer="64->64", bytes_per_cycle=16, latency=60, macs=1,
-                                 cycles=1000, array_use=0.9, kilocycles_per_cpu_second=900.0,
-                                 equal=True),
+                                 cycles=1000, array_use=0.9, weight_bytes=36864,
+                                 kilocycles_per_cpu_second=900.0, equal=True),
     )
 
 

@@ -106,7 +106,7 @@ BAD: dict[str, tuple[Callable[[], Graph], AcceleratorConfig, str, str, str]] = {
                            "declared as (4, 8, 8), the operands give (4, 6, 6)", "correct"),
     "grouped convolution": (
         lambda: convolution(weight=np.ones((4, 1, 3, 3), np.int8)), TINY, "conv",
-        "take 1 input channels, the input 'x' has 3", "dense one"),
+        "of 1 to 4 channels in 1 groups, the input 'x' has 3", "groups must divide"),
     "depthwise weights of another rank": (
         lambda: depthwise(weight=np.ones((3, 1, 3, 3), np.int8)), TINY, "deep",
         "weight is int8 (3, 1, 3, 3)", "int8 (channels, kernel height, kernel width)"),

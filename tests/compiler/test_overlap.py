@@ -45,10 +45,10 @@ def pair(
     start = slots * size
     layers = []
     for index, operation in enumerate((first, second)):
-        geometry = Geometry(operation, config, tensors[operation.inputs[0]].shape)
+        geometry = Geometry.of(operation, config, tensors)
         tiling = choose_tiling(geometry, Placement(
-            depth=(config.feature_depth - start) // (2 - index), source=index == 1,
-            result=index == 0, tile_rows=rows))
+            depth=(config.feature_depth - start) // (2 - index), result=index == 0,
+            sources=frozenset({0} if index else ()), tile_rows=rows))
         layers.append(LayerSteps(geometry, tiling, homes, Constants(config), layer=index,
                                  arena_start=start, at_once=2).steps)
         start += tiling.arena()

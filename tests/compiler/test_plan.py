@@ -144,7 +144,7 @@ def test_overlap_and_tensors_on_chip_never_cost_cycles(config: AcceleratorConfig
         planner, plan = planned_network(seed, config)
         tensors = planner.graph.tensors()
         apart = sum(
-            choose_tiling(Geometry(operation, config, tensors[operation.inputs[0]].shape)).cycles
+            choose_tiling(Geometry.of(operation, config, tensors)).cycles
             for operation in operations(planner.graph))
         assert sum(plan.estimated_cycles) <= apart, seed
         faster += sum(plan.estimated_cycles) < apart

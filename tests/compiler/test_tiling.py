@@ -40,7 +40,7 @@ def steps_of(
     tensors = graph.tensors()
     result = []
     for index, operation in enumerate(operations(graph)):
-        geometry = Geometry(operation, config, tensors[operation.inputs[0]].shape)
+        geometry = Geometry.of(operation, config, tensors)
         result.append((geometry, LayerSteps(
             geometry, choose_tiling(geometry), homes, Constants(config), layer=index,
             arena_start=0)))

@@ -16,6 +16,7 @@ from pliant.spec.config import PRESETS, AcceleratorConfig
 from pliant.spec.isa import Matrix
 from pliant.spec.memory import pass_words
 from pliant.spec.numerics import WEIGHT_MAX, WEIGHT_MIN
+from pliant.spec.sampling import Offsets
 from pliant_hw.accumulators import ACCUMULATOR_READ_LATENCY, Accumulators
 from pliant_hw.array import ArrayFactory, MatrixArray
 from pliant_hw.beat_memory import BeatMemory
@@ -23,7 +24,7 @@ from pliant_hw.dsp import DSP48E1, DSP48E2
 from pliant_hw.feature_buffer import FeatureBuffer
 from pliant_hw.matrix import MatrixUnit
 from pliant_hw.packed_array import packed
-from pliant_sim.benches.golden import Features, run_matrix
+from pliant_sim.benches.golden import Features, OffsetStore, run_matrix
 from pliant_sim.benches.simulate import payload, simulate
 
 TINY = dataclasses.replace(PRESETS["tiny"], feature_depth=64, weight_depth=256,
@@ -45,6 +46,7 @@ class System:
         self.weights = random.integers(
             WEIGHT_MIN, WEIGHT_MAX, (config.weight_depth, config.cols), np.int8, endpoint=True)
         self.expected = np.zeros((2, config.accumulator_depth, config.cols), np.int32)
+        self.store = OffsetStore(config)
         self.module = m = Module()
         self.buffer: Any = FeatureBuffer(
             config=config, readers=["rival", "matrix"], writers=["fill"])
@@ -187,6 +189,55 @@ def test_random_instructions_equal_numpy(
     np.testing.assert_array_equal(result, system.expected)
 
 
+def displaced(
+    instruction: Matrix, config: AcceleratorConfig, random: np.random.Generator
+) -> Matrix:
+    """Return the instruction with offsets of its own."""
+    def pick(low: int, high: int) -> int:
+        return int(random.integers(low, high + 1))
+
+    offsets = Offsets(pick(1, 3))
+    kernel = [pick(0, 1) * 2 + 1 if offsets is Offsets.SCALED else size for size in
+              (instruction.kernel_height, instruction.kernel_width)]
+    low, high = sorted((pick(-128, 127), pick(-128, 127)))
+    taps = kernel[0] * kernel[1]
+    offset_groups = 1 if offsets is Offsets.SCALED else -(-2 * taps // config.lanes)
+    regions = {
+        f"{name}_{what}": pick(0, most) for name in ("offset", "mask") for what, most in (
+            ("source", config.feature_depth - 1), ("group_stride", 40), ("row_stride", 8),
+            ("y", 5), ("x", 5))}
+    return dataclasses.replace(
+        instruction, offsets=offsets, kernel_height=kernel[0], kernel_width=kernel[1],
+        interpolate=pick(0, 3) > 0, offset_shift=pick(0, 4), offset_load=1,
+        offset_min=low, offset_max=high, offset_groups=offset_groups,
+        mask_groups=-(-taps // config.lanes), **regions)
+
+
+@pytest.mark.parametrize(("seed", "config", "rival"), [
+    (0, TINY, 0.0), (1, TINY, 0.6), (2, EIGHT, 0.3), (3, TINY, 0.0)])
+def test_random_displaced_instructions_equal_numpy(
+    seed: int, config: AcceleratorConfig, rival: float
+) -> None:
+    print(f"{seed=}")
+    system = System(config, seed)
+    everything = Matrix(kernel_height=1, out_height=4, out_width=8)  # entries get a value
+    instructions = [dataclasses.replace(everything, accumulator_bank=bank) for bank in range(2)]
+    for _ in range(12):
+        instruction = random_instruction(config, system.random)
+        instructions.append(instruction)
+        instructions.append(displaced(instruction, config, system.random))
+        if system.random.random() < 0.5:  # once more, by the same offsets
+            instructions.append(dataclasses.replace(
+                instructions[-1], offset_load=0, accumulate=1,
+                source=int(system.random.integers(config.feature_depth))))
+    _, result = system.run(instructions, rival)
+    for instruction in instructions:
+        instruction.check(config)
+        run_matrix(config, instruction, system.features, system.weights, system.expected,
+                   system.store)
+    np.testing.assert_array_equal(result, system.expected)
+
+
 @pytest.mark.parametrize("pixels", [1, 2, 3])
 def test_stalled_passes_of_few_pixels_keep_every_partial_sum(pixels: int) -> None:
     system = System(TINY, pixels)
@@ -197,18 +248,33 @@ def test_stalled_passes_of_few_pixels_keep_every_partial_sum(pixels: int) -> Non
     np.testing.assert_array_equal(result[0, :pixels], system.expected[0, :pixels])
 
 
-def test_an_accumulating_instruction_continues_on_the_entry_written_last() -> None:
+@pytest.mark.parametrize("rival", [0.0, 1.0])
+def test_an_accumulating_instruction_continues_on_the_entry_written_last(rival: float) -> None:
     system = System(TINY, 0)
     first = Matrix(height=8, width=8, row_stride=4, out_height=4, out_width=4)
     instructions = [first] + [
         dataclasses.replace(first, accumulate=1, accumulator_base=base, weights=base)
         for base in (15, 14, 15, 12)]
-    _, result = system.run(instructions)
+    instructions += [
+        dataclasses.replace(first, accumulate=1, accumulator_base=base, weights=base,
+                            out_height=1, out_width=5)  # the next weights are there in time
+        for base in range(0, 24, 4)]
+    _, result = system.run(instructions, rival)
     for instruction in instructions:
         run_matrix(TINY, instruction, system.features, system.weights, system.expected)
     np.testing.assert_array_equal(result[0, :28], system.expected[0, :28])
 
 
+@pytest.mark.parametrize("rival", [0.0, 1.0])
+def test_every_instruction_of_one_pixel_has_its_own_weights(rival: float) -> None:
+    system = System(TINY, 0)
+    instructions = [
+        Matrix(height=8, width=8, row_stride=4, weights=TINY.rows * entry, accumulator_base=entry)
+        for entry in range(TINY.accumulator_depth)]
+    _, result = system.run(instructions, rival)
+    for instruction in instructions:
+        run_matrix(TINY, instruction, system.features, system.weights, system.expected)
+    np.testing.assert_array_equal(result[0], system.expected[0])
 @pytest.mark.parametrize("pixels", [1, 4, 7])
 @pytest.mark.parametrize("kernel", [1, 2])
 def test_the_width_of_weights_may_change_with_every_instruction(pixels: int, kernel: int) -> None:
@@ -259,5 +325,28 @@ def test_a_pass_takes_its_pixels_or_the_rows_of_its_weights(
     expected = (passes - 1) * cycles_per_pass + pixels[0] * pixels[1]
     if pixels[0] * pixels[1] > TINY.rows:
         assert cycles == expected
-    else:  # with as few as 4 rows the queue in front of the walker shows between instructions
-        assert expected <= cycles <= expected + 2
+    else:  # with as few as 4 rows the queues around the walker show between instructions
+        assert expected <= cycles <= expected + 4
+
+
+@pytest.mark.parametrize("offsets", [Offsets.SCALED, Offsets.PER_TAP, Offsets.MODULATED])
+def test_displaced_words_come_as_fast_as_plain_ones(offsets: Offsets) -> None:
+    plain = Matrix(height=8, width=8, row_stride=4, kernel_height=3, kernel_width=3,
+                   origin_y=-1, origin_x=-1, out_height=5, out_width=5, groups=2)
+    bent = dataclasses.replace(
+        plain, offsets=offsets, interpolate=1, offset_shift=1, offset_min=-128, offset_max=127,
+        offset_groups=5, mask_groups=3, offset_row_stride=4, mask_row_stride=4)
+    cycles = {}
+    for name, instruction in (("plain", plain), ("bent", bent)):
+        cycles[name], _ = System(TINY, 0).run([instruction] * 2)
+    assert cycles["plain"] == cycles["bent"] == 2 * 18 * 25
+
+
+def test_a_copy_of_offsets_costs_its_words() -> None:
+    instruction = Matrix(
+        height=8, width=8, row_stride=4, kernel_height=3, kernel_width=3, out_height=5,
+        out_width=5, offsets=Offsets.MODULATED, interpolate=1, offset_max=127, offset_groups=5,
+        mask_groups=3, offset_row_stride=4, mask_row_stride=4, offset_load=1)
+    cycles, _ = System(TINY, 0).run([instruction] * 2)
+    words = (5 + 3) * 25
+    assert 2 * 9 * 25 + words < cycles <= 2 * 9 * 25 + words + 40

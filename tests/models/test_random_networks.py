@@ -9,10 +9,11 @@ from pliant.compiler.graph import (
     DepthwiseConvolution,
     Graph,
     MaxPool,
+    SelectChannels,
 )
 from pliant.compiler.reference import evaluate
 from pliant_models.random_layers import random_inputs
-from pliant_models.random_networks import BLOCKS, random_network
+from pliant_models.random_networks import BLOCKS, SELECTING, random_network
 
 
 def network(seed: int) -> Graph:
@@ -56,6 +57,28 @@ def test_networks_cover_what_a_compiler_must_place() -> None:
                 "odd size", "read much later", "pair", "Lookup", "Clip", "Add", "MaxPool",
                 "AveragePool", "tensor added to itself",
                 *(f"depthwise {k} stride {s}" for k in (3, 5) for s in (1, 2))]
+    assert [what for what in expected if seen[what] < 5] == []
+
+
+def test_selecting_networks_cover_what_a_selection_meets() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(300):
+        graph = random_network(seed, multiplier_bits=16, blocks=2 + seed % 5, kinds=SELECTING)
+        seen.update(graph.metadata["blocks"].split())
+        selections = {node.output.name for node in graph.nodes if isinstance(node, SelectChannels)}
+        seen["output"] += bool(selections & set(graph.outputs))
+        for node in graph.nodes:
+            if isinstance(node, Convolution):
+                seen["groups"] += node.groups > 1
+            if isinstance(node, SelectChannels):
+                seen["a channel twice"] += len(np.unique(node.channels, axis=0)) < len(
+                    node.channels)
+            if selections & set(node.inputs):
+                seen[f"{type(node).__name__} of a selection"] += 1
+    expected = [*SELECTING, "output", "groups", "a channel twice", *(
+        f"{kind} of a selection" for kind in (
+            "Convolution", "DepthwiseConvolution", "MaxPool", "AveragePool", "SelectChannels",
+            "Upsample", "Add", "Lookup"))]
     assert [what for what in expected if seen[what] < 5] == []
 
 

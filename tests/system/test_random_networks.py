@@ -15,7 +15,7 @@ from pliant.compiler.graph import Graph
 from pliant.spec.config import AcceleratorConfig, preset
 from pliant.spec.program import Program
 from pliant_models.random_layers import random_inputs
-from pliant_models.random_networks import random_network
+from pliant_models.random_networks import BLOCKS, SELECTING, random_network
 from pliant_models.torch_reference import torch_reference
 from pliant_sim.core import MemoryTiming
 from pliant_sim.rtl import RtlMachine
@@ -41,13 +41,23 @@ SIMULATED = {"tiny": range(1000, 1030), "half": range(1100, 1120), "quarter": ra
              "wide tiles": range(1700, 1720), "pynq_z2": range(1800, 1830),
              "ultra96": range(1900, 1910)}
 ON_RTL = {"tiny": range(2000, 2040), "pynq_z2": range(2100, 2110)}
+FIRST_SELECTING = 3000
+"""From this seed on, networks select channels, work in groups and upsample."""
+SIMULATED_SELECTING = {"tiny": range(3000, 3030), "half": range(3100, 3120),
+                       "quarter": range(3200, 3220), "two records": range(3400, 3420),
+                       "starved": range(3500, 3520), "single words": range(3600, 3620),
+                       "wide tiles": range(3700, 3720), "pynq_z2": range(3800, 3820),
+                       "ultra96": range(3900, 3910)}
+ON_RTL_SELECTING = {"tiny": range(4000, 4030), "pynq_z2": range(4100, 4110)}
 CHUNK = 10
 Tensors = dict[str, NDArray[np.int8]]
 
 
 def network(seed: int, config: AcceleratorConfig) -> tuple[Graph, Tensors, Tensors]:
     """Return a network, inputs, and what PyTorch makes of them."""
-    graph = random_network(seed, multiplier_bits=config.multiplier_bits, blocks=2 + seed % 5)
+    graph = random_network(
+        seed, multiplier_bits=config.multiplier_bits, blocks=2 + seed % 5,
+        kinds=SELECTING if seed >= FIRST_SELECTING else BLOCKS)
     inputs = random_inputs(graph, seed)
     return graph, inputs, torch_reference(graph, inputs, multiplier_bits=config.multiplier_bits)
 
@@ -66,9 +76,13 @@ def check_simulated(seed: int, config: AcceleratorConfig) -> None:
     program = compile_graph(graph, config)
     result = simulator.run(program, tensors)
     assert_equal(graph, named(graph, result.outputs), expected, f"{config.name}, in order")
-    kept = simulator.run(compile_graph(graph, config, keep_tensors=True), tensors)
-    assert set(kept.tensors) >= set(graph.outputs)
-    assert_equal(graph, kept.tensors, expected, f"{config.name}, kept")
+    for fuse in (True, False):
+        kept = simulator.run(
+            compile_graph(graph, config, keep_tensors=True, fuse=fuse), tensors).tensors
+        assert set(kept) >= ({node.output.name for node in graph.nodes} if not fuse
+                             else set(graph.outputs))
+        known = {name: values for name, values in kept.items() if name in expected}
+        assert_equal(graph, known, expected, f"{config.name}, kept, {fuse=}")
     for order in (2 * seed, 2 * seed + 1):  # an odd one lets units run ahead
         outputs = run_interleaved(program, config, tensors, order)
         assert_equal(graph, named(graph, outputs), expected, f"{config.name}, order {order}")
@@ -97,20 +111,22 @@ def check_rtl(name: str, seed: int, timing: MemoryTiming | None = None) -> Progr
 
 @pytest.mark.parametrize(("name", "seed"), [
     ("tiny", 1), ("half", 2), ("two records", 3), ("starved", 4), ("single words", 5),
-    ("wide tiles", 6), ("pynq_z2", 7)])
+    ("wide tiles", 6), ("pynq_z2", 7), ("tiny", 3000), ("half", 3001), ("pynq_z2", 3002),
+    ("starved", 3003), ("wide tiles", 3004)])
 def test_a_random_network_gives_the_same_integers(name: str, seed: int) -> None:
     check_simulated(seed, CONFIGS[name])
 
 
 def test_random_networks_on_the_tiny_core() -> None:
-    for seed in range(3):
+    for seed in (0, 1, 2, FIRST_SELECTING, FIRST_SELECTING + 1):
         check_rtl("tiny", seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "first"),
-    [(name, first) for name, seeds in SIMULATED.items() for first in seeds[::CHUNK]])
+    [(name, first) for name, seeds in [*SIMULATED.items(), *SIMULATED_SELECTING.items()]
+     for first in seeds[::CHUNK]])
 def test_torch_and_simulator_give_the_same_integers(name: str, first: int) -> None:
     for seed in range(first, first + CHUNK):
         check_simulated(seed, CONFIGS[name])
@@ -119,7 +135,8 @@ def test_torch_and_simulator_give_the_same_integers(name: str, first: int) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "first"),
-    [(name, first) for name, seeds in ON_RTL.items() for first in seeds[::CHUNK]])
+    [(name, first) for name, seeds in [*ON_RTL.items(), *ON_RTL_SELECTING.items()]
+     for first in seeds[::CHUNK]])
 def test_torch_and_rtl_give_the_same_integers(name: str, first: int) -> None:
     for seed in range(first, first + CHUNK):
         check_rtl(name, seed)

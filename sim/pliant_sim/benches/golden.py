@@ -5,7 +5,9 @@ Slow and literal on purpose, and independent of the instruction-level simulator.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Matrix, Post, Source
 from pliant.spec.memory import bank_of
 from pliant.spec.numerics import Rounding, add, requantize
+from pliant.spec.sampling import Offsets
 
 
 class Features:
@@ -48,32 +51,120 @@ def window_position(
     return (row, column) if inside else None
 
 
+class OffsetStore:
+    """Contents of the offset memory: int8 (word, lane) each."""
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.offsets = np.zeros((config.offset_depth, config.lanes), np.int8)
+        self.masks = np.zeros((config.mask_depth, config.lanes), np.int8)
+
+    def load(self, instruction: Matrix, features: Features) -> None:
+        """Copy what `instruction` names."""
+        names = ["offset"] + ["mask"] * (instruction.offsets == Offsets.MODULATED)
+        for name, memory in zip(names, (self.offsets, self.masks), strict=False):
+            def field(what: str, name: str = name) -> int:
+                return int(getattr(instruction, f"{name}_{what}"))
+
+            word = 0
+            for group in range(field("groups")):
+                for y, x in pixels(instruction):
+                    memory[word] = features.words[features.place(
+                        field("source"), field("group_stride"), field("row_stride"), group,
+                        field("y") + y, field("x") + x)]
+                    word += 1
+
+
+def _displaced(
+    instruction: Matrix, store: OffsetStore, index: int, ky: int, kx: int
+) -> tuple[Fraction, Fraction, Fraction]:
+    """Return rows and columns that a tap moves by at output pixel `index`, and its factor."""
+    lanes = store.offsets.shape[1]
+    count = instruction.out_height * instruction.out_width
+
+    def channel(memory: NDArray[np.int8], number: int) -> int:
+        return int(memory[number // lanes * count + index, number % lanes])
+
+    def pixels_of(value: int) -> Fraction:
+        clamped = min(max(value, instruction.offset_min), instruction.offset_max)
+        return Fraction(clamped << instruction.offset_shift, 16)
+
+    if instruction.offsets == Offsets.SCALED:
+        scale = pixels_of(channel(store.offsets, 0))
+        return ((ky - instruction.kernel_height // 2) * scale,
+                (kx - instruction.kernel_width // 2) * scale, Fraction(1))
+    tap = ky * instruction.kernel_width + kx
+    factor = Fraction(1)
+    if instruction.offsets == Offsets.MODULATED:
+        factor = Fraction(channel(store.masks, tap) + 128, 128)
+    return (pixels_of(channel(store.offsets, 2 * tap)),
+            pixels_of(channel(store.offsets, 2 * tap + 1)), factor)
+
+
+def _word(
+    instruction: Matrix, features: Features, group: int, y: int, x: int
+) -> NDArray[np.int64]:
+    """Return the word of the region at (y, x), the pad value outside."""
+    if not (0 <= y < instruction.height and 0 <= x < instruction.width):
+        return np.full(features.words.shape[2], instruction.pad_value, np.int64)
+    place = features.place(instruction.source, instruction.group_stride, instruction.row_stride,
+                           group, y, x)
+    word: NDArray[np.int64] = features.words[place].astype(np.int64)
+    return word
+
+
+def _sample(
+    instruction: Matrix, features: Features, group: int, at: tuple[Fraction, Fraction],
+    factor: Fraction,
+) -> NDArray[np.int64]:
+    """Return the word at a position between pixels."""
+    if not instruction.interpolate:
+        at = Fraction((at[0] + Fraction(1, 2)) // 1), Fraction((at[1] + Fraction(1, 2)) // 1)
+    y, x = int(at[0] // 1), int(at[1] // 1)
+    down, right = at[0] - y, at[1] - x
+    total = np.zeros(features.words.shape[2], object)
+    for i, weight_y in enumerate((1 - down, down)):
+        for j, weight_x in enumerate((1 - right, right)):
+            word = _word(instruction, features, group, y + i, x + j) - instruction.pad_value
+            total += np.array([weight_y * weight_x * int(value) for value in word])
+    rounded = [round(value * factor) + instruction.pad_value for value in total]
+    return np.array([min(max(value, -128), 127) for value in rounded], np.int64)
+
+
 def run_matrix(
     config: AcceleratorConfig,
     instruction: Matrix,
     features: Features,
     weights: NDArray[np.int8],
     accumulators: NDArray[np.int32],
+    store: OffsetStore | None = None,
 ) -> None:
     """Execute `instruction` on `accumulators`.
 
-    `weights` are int8 (word, column), `accumulators` int32 (bank, entry, column).
+    `weights` are int8 (word, column), `accumulators` int32 (bank, entry, column); `store` is
+    needed for instructions with offsets.
     """
     word = instruction.weights
     fresh = not instruction.accumulate
     bank = accumulators[instruction.accumulator_bank]
+    if instruction.offsets and instruction.offset_load:
+        assert store is not None
+        store.load(instruction, features)
     for group in range(instruction.groups):
         for ky in range(instruction.kernel_height):
             for kx in range(instruction.kernel_width):
                 tile = _weight_tile(config, instruction, weights, word)
                 for index, (y, x) in enumerate(pixels(instruction)):
-                    position = window_position(instruction, y, x, ky, kx)
-                    if position is None:
-                        vector = np.full(config.rows, instruction.pad_value, np.int32)
+                    row = (instruction.origin_y + y * instruction.stride_y
+                           + ky * instruction.dilation_y)
+                    column = (instruction.origin_x + x * instruction.stride_x
+                              + kx * instruction.dilation_x)
+                    if instruction.offsets:
+                        assert store is not None
+                        down, right, factor = _displaced(instruction, store, index, ky, kx)
+                        vector = _sample(instruction, features, group,
+                                         (row + down, column + right), factor)
                     else:
-                        place = features.place(instruction.source, instruction.group_stride,
-                                               instruction.row_stride, group, *position)
-                        vector = features.words[place].astype(np.int32)
+                        vector = _word(instruction, features, group, row, column)
                     entry = (instruction.accumulator_base + index) % config.accumulator_depth
                     bank[entry] = vector @ tile + (0 if fresh else bank[entry])
                 word += config.rows // (1 + instruction.narrow_weights)
@@ -139,11 +230,14 @@ def run_post(
                     clip_min=instruction.add_clip_min, clip_max=instruction.add_clip_max)
             if instruction.table_enable:
                 result = table[result.astype(np.int64) & 255]
-            place = features.place(
-                instruction.destination, instruction.destination_group_stride,
-                instruction.destination_row_stride, group,
-                instruction.destination_y + y, instruction.destination_x + x)
-            features.words[place] = result
+            zoom = 1 + instruction.upsample
+            for dy, dx in itertools.product(range(zoom), repeat=2):
+                place = features.place(
+                    instruction.destination, instruction.destination_group_stride,
+                    instruction.destination_row_stride, group,
+                    instruction.destination_y + zoom * y + dy,
+                    instruction.destination_x + zoom * x + dx)
+                features.words[place] = result
 
 
 def _reduce(

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pliant.compiler.fuse import fuse_add, fuse_clip, fuse_lookup
-from pliant.compiler.graph import Graph
+from pliant.compiler.fuse import fuse_add, fuse_clip, fuse_lookup, fuse_upsample
+from pliant.compiler.graph import Graph, SelectChannels
 from pliant.compiler.lower import lower
 from pliant.compiler.memory_plan import Constants
 from pliant.compiler.operation import operations
 from pliant.compiler.plan import Planner
 from pliant.compiler.schedule import Scheduler
+from pliant.compiler.select import select_channels
 from pliant.compiler.tokens import place_tokens
 from pliant.compiler.unfold import unfold_inputs
 from pliant.compiler.validate import validate_graph, validate_operation
@@ -21,6 +22,7 @@ from pliant.spec.isa import End
 from pliant.spec.program import LayerInfo, Program
 
 FUSING: tuple[Callable[[Graph], Graph], ...] = (
+    fuse_upsample,
     fuse_clip,  # ReLU into convolutions
     fuse_add,  # additions into convolutions
     fuse_clip,  # ReLU into additions
@@ -53,9 +55,10 @@ def compile_graph(
         so that it can be read after a run. Tensors that stay on chip are stored as well; else the
         instructions differ in addresses and tokens alone.
     fuse : bool
-        Merge Clip, Add and Lookup into the layers before them. The tensor between two merged layers
-        exists nowhere; compile with ``fuse=False`` to see each (a Clip of what was clipped or
-        requantized follows from its result; the operand of an Add does not).
+        Merge Clip, Add, Lookup and Upsample into the layers before them, and SelectChannels into
+        those behind. The tensor between two merged layers exists nowhere; compile with
+        ``fuse=False`` to see each (a Clip of what was clipped or requantized follows from its
+        result; the operand of an Add does not).
     stages : callable or None
         Called with the name and the graph of each stage, for printing and drawing.
 
@@ -99,6 +102,8 @@ def optimize(
 
     show("graph", graph)
     lowered = show("lower", lower(graph, config))
+    if any(isinstance(node, SelectChannels) for node in graph.nodes):
+        lowered = show("select_channels", select_channels(lowered, config, keep=not fuse))
     for fusing in FUSING if fuse else ():
         lowered = show(fusing.__name__, fusing(lowered))
     return show("unfold_inputs", unfold_inputs(lowered, config))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Load, Matrix, Post, Source, Store
 from pliant.spec.memory import row_patches
+from pliant.spec.sampling import Offsets
 
 MATRIX_OVERHEAD = 8
 """Cycles of a Matrix instruction besides its words."""
+COPY_OVERHEAD = 40
+"""Cycles of a copy of offsets besides its words: the pipeline is empty before and after it."""
 POST_OVERHEAD = 4
 """Cycles between the words of two Post instructions."""
 TRANSFER_OVERHEAD = 16
@@ -17,7 +20,17 @@ TRANSFER_OVERHEAD = 16
 def matrix_cycles(matrix: Matrix, config: AcceleratorConfig) -> int:
     """Return the cycles of a Matrix instruction; a pass takes ``rows`` of them to load weights."""
     passes = matrix.groups * matrix.kernel_height * matrix.kernel_width
-    return passes * max(matrix.out_height * matrix.out_width, config.rows) + MATRIX_OVERHEAD
+    pixels = matrix.out_height * matrix.out_width
+    cycles = passes * max(pixels, config.rows) + MATRIX_OVERHEAD
+    if matrix.offsets and matrix.offset_load:
+        masks = matrix.mask_groups if matrix.offsets == Offsets.MODULATED else 0
+        cycles += copy_cycles(pixels * (matrix.offset_groups + masks))
+    return cycles
+
+
+def copy_cycles(words: int) -> int:
+    """Return the cycles that a copy of so many words of offsets and masks costs the matrix unit."""
+    return words + COPY_OVERHEAD
 
 
 def post_cycles(post: Post) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pliant.compiler.buffers import Arena, Buffer
@@ -12,11 +12,13 @@ from pliant.compiler.layer_buffers import LayerBuffers, region_fields
 from pliant.compiler.layer_constants import LayerConstants
 from pliant.compiler.memory_plan import Constants, DdrTensor, Rectangle
 from pliant.compiler.operation import Reduction
+from pliant.compiler.pieces import Piece
 from pliant.compiler.step import Extent, Step, StoreTask, Sums
 from pliant.compiler.tiling import Tiling
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Matrix, Post, Source, Store
 from pliant.spec.memory import ceil_div, region_strides, round_up
+from pliant.spec.sampling import FRACTION_BITS
 
 _SOURCES = {Reduction.MAXIMUM: Source.MAXIMUM, Reduction.SUM: Source.SUM,
             Reduction.DEPTHWISE: Source.DEPTHWISE}
@@ -91,16 +93,20 @@ class LayerSteps:
         self.operation = geometry.operation
         self.tiling = tiling
         self.layer = layer
-        self.source = homes[self.operation.inputs[0]]
+        self.sources = [homes[name] for name in self.operation.windows]
+        self._resident = frozenset(
+            i for i, home in enumerate(self.sources) if home.chip is not None)
         self.result = homes[self.operation.output.name]
-        self.residual = homes[self.operation.inputs[1]] if self.operation.residual else None
+        self.residual = homes[self.operation.inputs[-1]] if self.operation.residual else None
         self.row_tiles = geometry.rows.split(tiling.tile_height)
         self.column_tiles = geometry.columns.split(tiling.tile_width)
         self.channels = ceil_div(geometry.output_groups, tiling.channel_groups)
         placed = LayerConstants(geometry, tiling.channel_groups, constants)
         self.buffers = LayerBuffers(geometry, tiling, placed, arena_start, at_once)
         self.steps: list[Step] = []
+        self.displacements = [homes[name] for name in self.operation.displacements]
         self._sums = Sums()
+        self._copied: tuple[int, int] | None = None  # tile and band of the offset memory
         for place in self._places():
             self._add_steps(place)
         if self.result.chip is not None and self.result.ddr is not None:
@@ -166,26 +172,38 @@ class LayerSteps:
 
     def _add_steps(self, place: Place) -> None:
         if self.geometry.matrix:
-            self.steps.append(self._matrix_step(place))
+            self.steps += self._matrix_steps(place)
         if place.last:
             self.steps.append(self._post_step(place))
             self._sums = Sums()
 
-    def _view(self, step: Step, place: Place, groups: tuple[int, int]) -> View:
-        """Return where a step reads `groups` of its window's tensor; what is missing is loaded."""
+    def _view(
+        self, step: Step, place: Place, piece: Piece, loaded: Sequence[Piece] = ()
+    ) -> View:
+        """Return where a step reads a piece of its window's tensors.
+
+        It stands where the tensor is on chip; else `loaded` is what one buffer holds, the piece or
+        more, and what is missing of that is loaded.
+        """
         rows, columns = self._tile(place.tile)
         band = self._bands(place.tile)[place.band]
-        if self.source.chip is not None:
-            part = self.source.chip.part(band.first)
+        chip = self.sources[piece.source].chip
+        if chip is not None:
+            part = chip.part(band.first)
             step.reads.append(Extent(
-                part, groups, (band.first - part.first, band.last - part.first)))
-            return View(part.buffer, groups[0] * part.strides[0], part.strides, part.height,
+                part, piece.groups, (band.first - part.first, band.last - part.first)))
+            return View(part.buffer, piece.groups[0] * part.strides[0], part.strides, part.height,
                         part.width, part.first, 0)
-        assert self.source.ddr is not None
         strides = region_strides(rows.inputs, columns.inputs)
-        buffer = self.buffers.input(step, self.source.ddr, (rows, columns), place.tile, groups,
-                                    band.last - rows.first)
+        buffer = self.buffers.input(
+            step, [(self._ddr(one.source), one.groups) for one in loaded or [piece]],
+            (rows, columns), place.tile, band.last - rows.first)
         return View(buffer, 0, strides, rows.size, columns.size, rows.first, columns.first)
+
+    def _ddr(self, source: int) -> DdrTensor:
+        tensor = self.sources[source].ddr
+        assert tensor is not None
+        return tensor
 
     def _window(self, place: Place, view: View) -> dict[str, int]:
         """Return the fields that Matrix and Post share."""
@@ -203,22 +221,80 @@ class LayerSteps:
             "pad_value": window.pad_value,
         }
 
-    def _matrix_step(self, place: Place) -> Step:
-        step = Step(self.layer, sums=self._sums)
-        chunk = self.tiling.input_chunk
-        low = place.chunk * chunk
+    def _matrix_steps(self, place: Place) -> Iterator[Step]:
+        """Yield an instruction for each run of lane groups that stand at equal distances."""
         groups = self._groups(place.chunk, place.part)
         assert groups is not None
-        step.weights, weights = self.buffers.matrix_weights(step, place.channel, groups)
-        view = self._view(step, place, (low, min(low + chunk, self.geometry.input_groups)))
-        step.input = view.buffer
-        step.matrix = Matrix(
-            source=view.offset + (groups[0] - low) * view.strides[0],
-            group_stride=view.strides[0], row_stride=view.strides[1],
-            groups=groups[1] - groups[0], weights=weights, accumulate=int(groups[0] > 0),
-            narrow_weights=int(self.operation.narrow_weights),
-            **self._window(place, view))
-        return step
+        low = place.chunk * self.tiling.input_chunk
+        chunk = low, min(low + self.tiling.input_chunk, self.geometry.input_groups)
+        lists = self.geometry.lane_groups
+        loaded = [piece for piece in lists.pieces(place.channel, chunk)
+                  if piece.source not in self._resident]
+        for run in lists.split(place.channel, groups, self._resident):
+            step = Step(self.layer, sums=self._sums)
+            step.weights, weights = self.buffers.matrix_weights(step, place.channel, groups)
+            piece = lists.pieces(place.channel, run)[0]
+            view = self._view(step, place, piece, loaded)
+            step.input = view.buffer
+            before = 0 if piece.source in self._resident else lists.loaded(
+                place.channel, (low, run[0]), self._resident)
+            step.matrix = Matrix(
+                source=view.offset + before * view.strides[0],
+                group_stride=view.strides[0], row_stride=view.strides[1],
+                groups=run[1] - run[0],
+                weights=weights + (run[0] - groups[0]) * self.geometry.group_words,
+                accumulate=int(run[0] > 0),
+                narrow_weights=int(self.operation.narrow_weights), **self._window(place, view),
+                **self._displacement_fields(step, place))
+            yield step
+
+    def _displacement_fields(self, step: Step, place: Place) -> dict[str, int]:
+        """Return how the taps are displaced; offsets are copied where they are not those before."""
+        sampling = self.operation.sampling
+        if sampling is None:
+            return {}
+        fields: dict[str, int] = {
+            "offsets": sampling.offsets, "interpolate": int(sampling.interpolate),
+            "offset_shift": FRACTION_BITS - sampling.fraction_bits,
+            "offset_min": sampling.minimum, "offset_max": sampling.maximum}
+        names = ("offset", "mask")
+        groups = self.geometry.displacement_groups
+        fields |= {f"{name}_groups": count for name, count in zip(names, groups, strict=False)}
+        if self._copied == (place.tile, place.band):
+            return fields
+        self._copied = place.tile, place.band
+        _, columns = self._tile(place.tile)
+        band = self._bands(place.tile)[place.band]
+        last = round_up(columns.stop, self.config.words_per_beat)
+        strides = region_strides(band.outputs, last - columns.start)
+        regions = [Rectangle((0, count), (band.start, band.stop), (columns.start, last))
+                   for count in groups]
+        loaded = [index for index, home in enumerate(self.displacements) if home.chip is None]
+        buffer, starts = None, {}
+        if loaded:
+            tensors = []
+            for index in loaded:
+                ddr = self.displacements[index].ddr
+                assert ddr is not None
+                tensors.append((ddr, regions[index]))
+            buffer, places = self.buffers.displacements(step, tensors, strides)
+            starts = dict(zip(loaded, places, strict=True))
+        used: list[Buffer | None] = []
+        for index, (name, home) in enumerate(zip(names, self.displacements, strict=False)):
+            if home.chip is None:
+                used.append(buffer)
+                at = {"source": starts[index], "group_stride": strides[0],
+                      "row_stride": strides[1]}
+            else:
+                part = home.chip.part(band.start)
+                used.append(part.buffer)
+                rows = band.start - part.first, band.stop - part.first
+                step.reads.append(Extent(part, (0, groups[index]), rows))
+                at = {"group_stride": part.strides[0], "row_stride": part.strides[1],
+                      "y": rows[0], "x": columns.start}
+            fields |= {f"{name}_{what}": value for what, value in at.items()}
+        step.offsets, step.masks = (*used, None)[:2]
+        return fields | {"offset_load": 1}
 
     def _post_step(self, place: Place) -> Step:
         step = Step(self.layer, sums=self._sums if self.geometry.matrix else None)
@@ -227,28 +303,34 @@ class LayerSteps:
         groups = low, min(low + tile_groups, self.geometry.output_groups)
         _, columns = self._tile(place.tile)
         band = self._bands(place.tile)[place.band]
-        region = Rectangle(groups, (band.start, band.stop),
-                           (columns.start, round_up(columns.stop, self.config.words_per_beat)))
+        region, read = (self._region(groups, band, columns, zoom)
+                        for zoom in (self.geometry.zoom, 1))
         step.parameters, parameters = self.buffers.parameters(step, place.channel)
         fields = self._requantization_fields() | {
             "groups": groups[1] - groups[0], "out_height": band.outputs,
             "out_width": columns.outputs, "parameters": parameters,
+            "upsample": int(self.operation.upsample),
         }
         if self.operation.table is not None:
             step.table = self.buffers.table(step)
             fields["table_enable"] = 1
         if not self.geometry.matrix:
             fields |= self._window_fields(step, place, groups)
-        strides = region_strides(band.outputs, region.columns[1] - region.columns[0])
-        fields |= self._destination_fields(step, region, strides)
+        fields |= self._destination_fields(step, region)
         if self.residual is not None:
-            fields |= self._residual_fields(step, self.residual, region, strides)
+            fields |= self._residual_fields(step, self.residual, read)
         step.post = Post(**fields)
         return step
 
-    def _destination_fields(
-        self, step: Step, region: Rectangle, strides: tuple[int, int]
-    ) -> dict[str, int]:
+    def _region(
+        self, groups: tuple[int, int], band: Span, columns: Span, zoom: int
+    ) -> Rectangle:
+        """Return where a step's results are in a tensor `zoom` times as high and wide."""
+        return Rectangle(
+            groups, (zoom * band.start, zoom * band.stop),
+            (zoom * columns.start, round_up(zoom * columns.stop, self.config.words_per_beat)))
+
+    def _destination_fields(self, step: Step, region: Rectangle) -> dict[str, int]:
         """Return where results go; outputs that do not stay on chip are stored at once."""
         if self.result.chip is not None:
             part = self.result.chip.part(region.rows[0])
@@ -260,6 +342,7 @@ class LayerSteps:
                     "destination_row_stride": part.strides[1],
                     "destination_y": rows[0], "destination_x": region.columns[0]}
         assert self.result.ddr is not None
+        strides = _strides(region)
         step.output = self.buffers.output((region.groups[1] - region.groups[0]) * strides[0])
         self._store(step, step.output, region, strides)
         return {"destination_group_stride": strides[0], "destination_row_stride": strides[1]}
@@ -290,7 +373,8 @@ class LayerSteps:
     def _window_fields(
         self, step: Step, place: Place, groups: tuple[int, int]
     ) -> dict[str, int]:
-        view = self._view(step, place, groups)
+        first = self.operation.first_group
+        view = self._view(step, place, Piece(0, (first + groups[0], first + groups[1])))
         step.input = view.buffer
         fields = self._window(place, view)
         if self.geometry.depthwise:
@@ -300,7 +384,7 @@ class LayerSteps:
             "window_group_stride": view.strides[0], "window_row_stride": view.strides[1]}
 
     def _residual_fields(
-        self, step: Step, residual: Home, region: Rectangle, strides: tuple[int, int]
+        self, step: Step, residual: Home, region: Rectangle
     ) -> dict[str, int]:
         add = self.operation.residual
         assert add is not None
@@ -312,6 +396,7 @@ class LayerSteps:
         }
         if residual.chip is None:
             assert residual.ddr is not None
+            strides = _strides(region)
             step.residual = self.buffers.residual(step, residual.ddr, region, strides)
             return fields | {"residual_group_stride": strides[0],
                              "residual_row_stride": strides[1]}
@@ -323,3 +408,9 @@ class LayerSteps:
             "residual": region.groups[0] * part.strides[0],
             "residual_group_stride": part.strides[0], "residual_row_stride": part.strides[1],
             "residual_y": rows[0], "residual_x": region.columns[0]}
+
+
+def _strides(region: Rectangle) -> tuple[int, int]:
+    """Return the strides of a buffer that holds a region densely."""
+    rows, columns = (stop - start for start, stop in (region.rows, region.columns))
+    return region_strides(rows, columns)

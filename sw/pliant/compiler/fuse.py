@@ -43,6 +43,11 @@ def fuse_lookup(graph: Graph) -> Graph:
     return _fuse(graph, _merge_lookup)
 
 
+def fuse_upsample(graph: Graph) -> Graph:
+    """Merge every Upsample into its producer."""
+    return _fuse(graph, _merge_upsample)
+
+
 def _fuse(graph: Graph, merge: Merge) -> Graph:
     """Apply `merge` once to every pair of neighbours that allows it."""
     counts = consumers(graph)
@@ -50,7 +55,7 @@ def _fuse(graph: Graph, merge: Merge) -> Graph:
     for node in operations(graph):
         for producer in reversed(nodes):
             name = producer.output.name
-            if name in node.inputs and counts[name] == 1:
+            if name in node.inputs and counts[name] == 1 and _all_channels(producer, node):
                 merged = merge(producer, node, node.inputs.index(name))
                 if merged is not None:
                     nodes.remove(producer)
@@ -58,6 +63,11 @@ def _fuse(graph: Graph, merge: Merge) -> Graph:
                     break
         nodes.append(node)
     return graph.replace(nodes=tuple(nodes))
+
+
+def _all_channels(producer: Operation, consumer: Operation) -> bool:
+    """Whether the consumer computes as many channels as it gets; a selection may need fewer."""
+    return producer.output.shape[0] == consumer.output.shape[0] and not consumer.first_group
 
 
 def _pointwise(operation: Operation) -> bool:
@@ -77,14 +87,20 @@ def _unbounded(requantization: Requantization) -> bool:
 
 
 def _joined(producer: Operation, consumer: Operation) -> Operation:
-    """Return the producer under the consumer's name and output."""
+    """Return the producer under the consumer's name and output.
+
+    The consumer's stages work on single values, so it is upsampled behind all of them.
+    """
     return dataclasses.replace(
         producer, name=consumer.name, output=consumer.output,
+        upsample=producer.upsample or consumer.upsample,
         layers=producer.layers + consumer.layers, macs=producer.macs + consumer.macs)
 
 
 def _merge_clip(producer: Operation, clip: Operation, operand: int) -> Operation | None:
     if not _pointwise(clip) or clip.residual is not None or clip.table is not None:
+        return None
+    if producer.upsample and clip.upsample:
         return None
     low, high = clip.requantization.clip_min, clip.requantization.clip_max
 
@@ -107,6 +123,8 @@ def _merge_add(producer: Operation, add: Operation, operand: int) -> Operation |
         return None
     if not (_pointwise(add) or _doubles_and_halves(add)) or not _unbounded(add.requantization):
         return None
+    if producer.upsample:
+        return None  # the residual would be added before
     if producer.requantization.rounding is not residual.rounding:
         return None  # one field of the instruction rounds both
     if operand == 1:
@@ -115,7 +133,7 @@ def _merge_add(producer: Operation, add: Operation, operand: int) -> Operation |
             residual_multiplier=residual.multiplier)
     other = add.inputs[1 - operand]
     return dataclasses.replace(
-        _joined(producer, add), inputs=(producer.inputs[0], other), residual=residual,
+        _joined(producer, add), inputs=(*producer.inputs, other), residual=residual,
         table=add.table)
 
 
@@ -137,8 +155,19 @@ def _merge_lookup(producer: Operation, lookup: Operation, operand: int) -> Opera
     bounds = lookup.requantization
     if not _pointwise(lookup) or lookup.residual is not None or lookup.table is None:
         return None
+    if producer.upsample and lookup.upsample:
+        return None
     table = np.clip(np.arange(256, dtype=np.uint8).view(np.int8), bounds.clip_min, bounds.clip_max)
     table = lookup.table[table.view(np.uint8)]
     if producer.table is not None:
         table = table[producer.table.view(np.uint8)]
     return dataclasses.replace(_joined(producer, lookup), table=table)
+
+
+def _merge_upsample(producer: Operation, upsample: Operation, operand: int) -> Operation | None:
+    plain = _pointwise(upsample) and _unbounded(upsample.requantization)
+    if not plain or not upsample.upsample or producer.upsample:
+        return None
+    if upsample.residual is not None or upsample.table is not None:
+        return None
+    return _joined(producer, upsample)

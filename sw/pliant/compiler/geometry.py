@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pliant.compiler.graph import Shape
+from pliant.compiler.graph import Shape, Tensor
 from pliant.compiler.operation import Operation, Reduction
+from pliant.compiler.pieces import LaneGroups
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.memory import ceil_div, pass_words, patch_grid, round_up, row_patches, row_pitch
 
@@ -51,15 +52,19 @@ class Axis:
     before: int
     align: int
     """Loads start and end at multiples of this (words of a beat along x, 1 along y)."""
+    reach: tuple[int, int] = (0, 0)
+    """How far before and behind its place a tap may be displaced."""
 
     def span(self, start: int, stop: int) -> Span:
         """Return what outputs ``[start, stop)`` read."""
-        low = start * self.stride - self.before
-        high = (stop - 1) * self.stride - self.before + (self.kernel - 1) * self.dilation + 1
+        origin = start * self.stride - self.before
+        low = origin - self.reach[0]
+        high = (origin + (stop - 1 - start) * self.stride + (self.kernel - 1) * self.dilation + 1
+                + self.reach[1])
         # A range that sees nothing but padding still needs a region: of one pixel.
         first = min(max(low, 0), self.inputs - 1) // self.align * self.align
         last = max(min(high, self.inputs), first + 1)
-        return Span(start, stop, first, round_up(last, self.align), low - first,
+        return Span(start, stop, first, round_up(last, self.align), origin - first,
                     min(round_up(last, self.align), self.inputs) - first)
 
     def split(self, size: int, start: int = 0, stop: int | None = None) -> tuple[Span, ...]:
@@ -78,18 +83,33 @@ def _split(axis: Axis, size: int, start: int, stop: int) -> tuple[Span, ...]:
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of an operation on one configuration; channels in lane groups."""
+    """The sizes of an operation on one configuration; channels in lane groups.
+
+    `input_shape` is that of the window's first tensor, `more_channels` are those of the others.
+    """
 
     operation: Operation
     config: AcceleratorConfig
     input_shape: Shape
+    more_channels: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls, operation: Operation, config: AcceleratorConfig, tensors: Mapping[str, Tensor]
+    ) -> Geometry:
+        """Return the geometry of an operation that reads some of `tensors`."""
+        shape, *more = (tensors[name].shape for name in operation.windows)
+        return cls(operation, config, shape, tuple(channels for channels, *_ in more))
 
     def signature(self) -> tuple[object, ...]:
         """Return what tells it from geometries that are tiled differently."""
         operation = self.operation
         return (self.config, self.input_shape, operation.output.shape, operation.reduction,
-                operation.window, operation.residual is None, operation.table is None,
-                operation.narrow_weights, self.shared_record)
+                operation.window, operation.sampling, operation.upsample,
+                operation.residual is None, operation.table is None, self.shared_record,
+                self.more_channels, operation.narrow_weights,
+                None if not self.matrix or self.lane_groups.whole
+                else self.lane_groups.tiles.tobytes())
 
     @property
     def matrix(self) -> bool:
@@ -108,14 +128,31 @@ class Geometry:
 
     def _axis(self, index: int, align: int) -> Axis:
         window, pad = self.operation.window, self.operation.window.padding
+        sampling = self.operation.sampling
         return Axis(
-            inputs=self.input_shape[1 + index], outputs=self.operation.output.shape[1 + index],
+            inputs=self.input_shape[1 + index],
+            outputs=self.operation.output.shape[1 + index] // self.zoom,
             kernel=window.kernel[index], stride=window.stride[index],
-            dilation=window.dilation[index], before=(pad.top, pad.left)[index], align=align)
+            dilation=window.dilation[index], before=(pad.top, pad.left)[index], align=align,
+            reach=sampling.reach(window.kernel[index]) if sampling else (0, 0))
+
+    @functools.cached_property
+    def lane_groups(self) -> LaneGroups:
+        """What each tile of output channels of a convolution multiplies."""
+        assert self.operation.weight is not None
+        return LaneGroups(self.config, self.operation.weight,
+                          (self.input_shape[0], *self.more_channels))
+
+    @property
+    def sources(self) -> int:
+        """Tensors that the window reads."""
+        return 1 + len(self.more_channels)
 
     @property
     def input_groups(self) -> int:
-        """Lane groups of the input."""
+        """Input lane groups that a tile of output channels needs."""
+        if self.matrix:
+            return self.lane_groups.tiles.shape[1]
         return ceil_div(self.input_shape[0], self.config.lanes)
 
     @property
@@ -124,9 +161,31 @@ class Geometry:
         return ceil_div(self.operation.output.shape[0], self.config.lanes)
 
     @property
+    def displacement_groups(self) -> tuple[int, ...]:
+        """Lane groups of the offsets and, if there are, of the masks."""
+        sampling, kernel = self.operation.sampling, self.operation.window.kernel
+        if sampling is None:
+            return ()
+        channels = sampling.offset_channels(kernel), sampling.mask_channels(kernel)
+        return tuple(ceil_div(count, self.config.lanes) for count in channels if count)
+
+    @property
+    def most_pixels(self) -> int:
+        """Outputs that a Matrix instruction may compute; 0 where the offsets do not fit."""
+        depths = self.config.offset_depth, self.config.mask_depth
+        return min((self.config.accumulator_depth, *(
+            depth // groups for depth, groups in zip(depths, self.displacement_groups,
+                                                     strict=False))))
+
+    @property
     def taps(self) -> int:
         """Positions in a window."""
         return self.operation.window.kernel[0] * self.operation.window.kernel[1]
+
+    @property
+    def zoom(self) -> int:
+        """Rows and columns of the output tensor for each that is computed."""
+        return 2 if self.operation.upsample else 1
 
     @property
     def depthwise(self) -> bool:

@@ -76,15 +76,17 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Convolution(Node):
-    """Dense 2-D convolution.
+    """2-D convolution, dense or in groups of channels.
 
     ``acc = bias + sum(weight * (x - input zero point))``, padding contributing 0; then requantized.
-    `weight` is int8 (out, in, kernel height, kernel width) in -127..127, `bias` int32 (out,).
+    `weight` is int8 (out, in / groups, kernel height, kernel width) in -127..127, `bias` int32
+    (out,).
     """
 
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
     requantization: Requantization
+    groups: int = 1
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     padding: Padding = Padding()

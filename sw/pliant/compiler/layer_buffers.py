@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pliant.compiler.buffers import Arena, Buffer, Slot
 from pliant.compiler.geometry import Geometry, Span
 from pliant.compiler.layer_constants import LayerConstants
@@ -43,8 +45,8 @@ class LayerBuffers:
         self.constants = constants
         self.at_once = at_once
         self._cut_arena(arena_start)
-        self._buffers: dict[str, tuple[tuple[int, ...], Buffer]] = {}
-        self._turns = {"input": 0, "output": 0, "residual": 0}
+        self._buffers: dict[str, tuple[tuple[object, ...], Buffer]] = {}
+        self._turns = {"input": 0, "output": 0, "residual": 0, "displacement": 0}
         self._loaded_rows: dict[Buffer, int] = {}
         self._loaded_spans: set[tuple[int, int]] = set()
 
@@ -59,7 +61,9 @@ class LayerBuffers:
 
         self._slots = {"input": cut(tiling.input_slots, tiling.input_slot_size),
                        "output": cut(tiling.output_slots, tiling.output_slot_size),
-                       "residual": cut(tiling.residual_slots, tiling.output_slot_size)}
+                       "residual": cut(tiling.residual_slots, tiling.output_slot_size),
+                       "displacement": cut(tiling.displacement_slots,
+                                           tiling.displacement_slot_size)}
         self.arena = Arena([slot for slots in self._slots.values() for slot in slots])
         assert start <= self.config.feature_depth
 
@@ -69,7 +73,7 @@ class LayerBuffers:
         self._turns[name] += 1
         return Buffer(Target.FEATURE, size, slot)
 
-    def _current(self, name: str, key: tuple[int, ...], target: Target, size: int) -> Buffer:
+    def _current(self, name: str, key: tuple[object, ...], target: Target, size: int) -> Buffer:
         """Return the buffer called `name`, a fresh one whenever `key` has changed."""
         held = self._buffers.get(name)
         if held is None or held[0] != key:
@@ -78,29 +82,33 @@ class LayerBuffers:
         return held[1]
 
     def input(
-        self, step: Step, tensor: DdrTensor, spans: tuple[Span, Span], tile: int,
-        groups: tuple[int, int], rows_needed: int,
+        self, step: Step, pieces: Sequence[tuple[DdrTensor, tuple[int, int]]],
+        spans: tuple[Span, Span], tile: int, rows_needed: int,
     ) -> Buffer:
         """Return the buffer of an input tile (rows and columns `spans`).
 
-        Of its first `rows_needed` rows, those that no earlier step needed are loaded.
+        It holds lane groups of tensors, `pieces`, one after the other. Of its first `rows_needed`
+        rows, those that no earlier step needed are loaded.
         """
         rows, columns = spans
-        key = (tile, *groups)
+        key = (tile, *((tensor.info.name, *groups) for tensor, groups in pieces))
         strides = region_strides(rows.inputs, columns.inputs)
         held = self._buffers.get("input")
         if held is None or held[0] != key:
-            buffer = self._take_slot("input", (groups[1] - groups[0]) * strides[0])
+            count = sum(groups[1] - groups[0] for _, groups in pieces)
+            buffer = self._take_slot("input", count * strides[0])
             self._buffers["input"] = key, buffer
             self._loaded_rows[buffer] = 0
         buffer = self._buffers["input"][1]
         loaded = self._loaded_rows[buffer]
         needed = min(round_up(rows_needed, 2), rows.inputs)
         if needed > loaded:
-            part = Rectangle(groups, (rows.first + loaded, rows.first + needed),
-                             (columns.first, columns.last))
-            self._load_features(step, buffer, tensor, part, strides,
-                                (loaded >> 1) * strides[1])
+            start = (loaded >> 1) * strides[1]
+            for tensor, groups in pieces:
+                part = Rectangle(groups, (rows.first + loaded, rows.first + needed),
+                                 (columns.first, columns.last))
+                self._load_features(step, buffer, tensor, part, strides, start)
+                start += (groups[1] - groups[0]) * strides[0]
             self._loaded_rows[buffer] = needed
         return buffer
 
@@ -112,6 +120,19 @@ class LayerBuffers:
         buffer = self._take_slot("residual", size)
         self._load_features(step, buffer, tensor, region, strides, 0)
         return buffer
+
+    def displacements(
+        self, step: Step, tensors: Sequence[tuple[DdrTensor, Rectangle]],
+        strides: tuple[int, int],
+    ) -> tuple[Buffer, list[int]]:
+        """Return the buffer of offsets and masks, and where in it each of the `tensors` begins."""
+        starts = [0]
+        for _, region in tensors:
+            starts.append(starts[-1] + (region.groups[1] - region.groups[0]) * strides[0])
+        buffer = self._take_slot("displacement", starts[-1])
+        for (tensor, region), start in zip(tensors, starts, strict=False):
+            self._load_features(step, buffer, tensor, region, strides, start)
+        return buffer, starts[:-1]
 
     def output(self, size: int) -> Buffer:
         """Return a buffer for the results of a step."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pliant.compiler.geometry import Geometry
 from pliant.compiler.memory_plan import Constants
-from pliant.spec.memory import ceil_div, pack_parameters, pack_taps, pack_weights
+from pliant.spec.memory import ceil_div, pack_parameters, pack_taps
 
 
 class LayerConstants:
@@ -35,8 +35,8 @@ class LayerConstants:
         if operation.weight is not None:
             self.weights = constants.place(
                 pack_taps(config, operation.weight, operation.window.dilation)
-                if geometry.depthwise else
-                pack_weights(config, operation.weight, narrow=operation.narrow_weights))
+                if geometry.depthwise else geometry.lane_groups.packed(
+                    narrow=operation.narrow_weights))
         values = [operation.bias, operation.requantization.multiplier,
                   operation.requantization.shift]
         per_tile = channel_groups * config.lanes

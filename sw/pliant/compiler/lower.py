@@ -11,28 +11,33 @@ from pliant.compiler.graph import (
     AveragePool,
     Clip,
     Convolution,
+    DeformableConvolution,
     DepthwiseConvolution,
     Graph,
     Lookup,
     MaxPool,
     Node,
     Requantization,
+    SelectChannels,
     Tensor,
+    Upsample,
 )
 from pliant.compiler.operation import Operation, Reduction, ResidualAdd, Window, identity
+from pliant.compiler.pieces import dense_weights
 from pliant.compiler.reference import graph_macs
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.numerics import INT8_MIN, Rounding
 
 
 def lower(graph: Graph, config: AcceleratorConfig) -> Graph:
-    """Return `graph` with one Operation in place of every node.
+    """Return `graph` with one Operation in place of every node but SelectChannels.
 
     A convolution's ``sum(w * (x - zero point))`` becomes ``sum(w * x) + bias'`` with padding that
     reads as the zero point; average pooling likewise.
     """
     tensors = graph.tensors()
-    nodes = tuple(_lower(node, tensors[node.inputs[0]], config) for node in graph.nodes)
+    nodes = tuple(node if isinstance(node, SelectChannels)
+                  else _lower(node, tensors[node.inputs[0]], config) for node in graph.nodes)
     return graph.replace(nodes=nodes)
 
 
@@ -44,18 +49,21 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
         requantization=identity(channels), layers=(node.name,),
         macs=graph_macs(node, source.shape),
     )
-    if isinstance(node, (Convolution, DepthwiseConvolution)):
+    if isinstance(node, (Convolution, DeformableConvolution, DepthwiseConvolution)):
         height, width = node.weight.shape[-2:]
         window = Window(
             kernel=(height, width), stride=node.stride, dilation=node.dilation,
             padding=node.padding, pad_value=source.zero_point)
         weight_sum = node.weight.reshape(channels, -1).astype(np.int64).sum(axis=1)
-        dense = isinstance(node, Convolution)
+        if isinstance(node, DepthwiseConvolution):
+            reduction, weight = Reduction.DEPTHWISE, node.weight
+        else:
+            reduction, weight = Reduction.CONVOLUTION, dense_weights(node.weight, node.groups)
         return dataclasses.replace(
-            unchanged, reduction=Reduction.CONVOLUTION if dense else Reduction.DEPTHWISE,
-            window=window, weight=node.weight,
+            unchanged, reduction=reduction, window=window, weight=weight,
             bias=node.bias.astype(np.int64) - source.zero_point * weight_sum,
-            requantization=node.requantization)
+            requantization=node.requantization,
+            sampling=node.sampling if isinstance(node, DeformableConvolution) else None)
     if isinstance(node, AveragePool):
         window = Window(kernel=node.kernel, stride=node.stride, padding=node.padding,
                         pad_value=source.zero_point)
@@ -71,6 +79,8 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
         return _lower_add(node, unchanged, config)
     if isinstance(node, Lookup):
         return dataclasses.replace(unchanged, table=node.table)
+    if isinstance(node, Upsample):
+        return dataclasses.replace(unchanged, upsample=True)
     assert isinstance(node, Clip)
     bounds = dataclasses.replace(
         unchanged.requantization, clip_min=node.clip_min, clip_max=node.clip_max)

@@ -1,7 +1,8 @@
 """The compiler's own node: everything that one pass through matrix and post unit computes.
 
 Every graph node lowers to one :class:`Operation`; fusing merges neighbours. The stages are those of
-the Post instruction: window reduction, requantization and clip, residual add and clip, table.
+the Post instruction: window reduction, requantization and clip, residual add and clip, table,
+upsampling.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from pliant.compiler.graph import Graph, Node, Padding, Requantization
 from pliant.spec.memory import fit_narrow
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, Rounding
+from pliant.spec.sampling import Offsets, Sampling
 
 NO_PADDING = Padding()
 
@@ -62,9 +64,13 @@ class ResidualAdd:
 class Operation(Node):
     """One layer as the machine sees it.
 
-    ``inputs`` holds the window's tensor and, with `residual`, the residual tensor. `bias` is int64
-    (out,) and has the input's zero point folded in; `weight` is int8 (out, in, kernel height,
-    kernel width) for Reduction.CONVOLUTION, (out, kernel height, kernel width) for
+    ``inputs`` holds the tensors of the window, with `sampling` those of offsets and masks and, with
+    `residual`, last the residual tensor. A Reduction.CONVOLUTION may read several tensors of one
+    size: its input channels are theirs, one tensor after the other. Others read one, from lane
+    group `first_group` on.
+
+    `bias` is int64 (out,) and has the input's zero point folded in; `weight` is int8 (out, in,
+    kernel height, kernel width) for Reduction.CONVOLUTION, (out, kernel height, kernel width) for
     Reduction.DEPTHWISE, else None; `table` is int8 (256,) or None. `layers` are the names of the
     graph nodes that it computes, `macs` their useful multiply-accumulates.
     """
@@ -78,6 +84,27 @@ class Operation(Node):
     table: NDArray[np.int8] | None = None
     layers: tuple[str, ...]
     macs: int = 0
+    first_group: int = 0
+    sampling: Sampling | None = None
+    upsample: bool = False
+    """Every result becomes 2x2 pixels of the output, whose sides are thus even."""
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """Names of the tensors that the window reads."""
+        return self.inputs[:len(self.inputs) - self._displacing - (self.residual is not None)]
+
+    @property
+    def displacements(self) -> tuple[str, ...]:
+        """Names of the tensors that displace the window: of offsets, and of masks if there are."""
+        first = len(self.windows)
+        return self.inputs[first:first + self._displacing]
+
+    @property
+    def _displacing(self) -> int:
+        if self.sampling is None:
+            return 0
+        return 2 if self.sampling.offsets is Offsets.MODULATED else 1
 
     @functools.cached_property
     def narrow_weights(self) -> bool:
@@ -88,9 +115,11 @@ class Operation(Node):
     @property
     def kind(self) -> str:
         """Stages in words, for listings."""
-        stages = [self.reduction.value + (" int4" if self.narrow_weights else "")]
+        stages = ["deformable " * (self.sampling is not None) + self.reduction.value
+                  + " int4" * self.narrow_weights]
         stages += ["add"] if self.residual else []
         stages += ["table"] if self.table is not None else []
+        stages += ["upsample"] if self.upsample else []
         return "+".join(stages)
 
 

@@ -44,10 +44,15 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a stage may rely on: room in the feature buffer, and which tensors are on chip."""
+    """What a stage may rely on: room in the feature buffer, and which tensors are on chip.
+
+    `sources` are numbers of tensors that the first window reads, `displacements` of those that
+    displace it.
+    """
 
     depth: int
-    source: bool = False
+    sources: frozenset[int] = frozenset()
+    displacements: frozenset[int] = frozenset()
     residual: bool = False
     result: bool = False
 
@@ -80,7 +85,7 @@ class Planner:
         self.keep = keep_tensors
         self.operations = operations(graph)
         tensors = graph.tensors()
-        self.geometries = [Geometry(operation, config, tensors[operation.inputs[0]].shape)
+        self.geometries = [Geometry.of(operation, config, tensors)
                            for operation in self.operations]
         self.stages = _pair_up(graph)
         drafts, _ = place_tensors(graph, config, reuse=False)
@@ -151,7 +156,8 @@ class Planner:
     def _compute(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
         if len(stage) == 2:
             return self._pair(stage, room)
-        placement = Placement(depth=room.depth, source=room.source, residual=room.residual,
+        placement = Placement(depth=room.depth, sources=room.sources,
+                              displacements=room.displacements, residual=room.residual,
                               result=room.result)
         tiling = choose_tiling(self.geometries[stage[0]], placement)
         return Chosen((tiling,), tiling.cycles)
@@ -179,9 +185,9 @@ class Planner:
                 self.config, first.operation.output.shape, rows)
             try:
                 one = choose_tiling(first, Placement(
-                    depth=left // 2, source=room.source, result=True, tile_rows=rows))
+                    depth=left // 2, sources=room.sources, result=True, tile_rows=rows))
                 two = choose_tiling(second, Placement(
-                    depth=left - one.arena(), source=True, residual=room.residual,
+                    depth=left - one.arena(), sources=frozenset({0}), residual=room.residual,
                     result=room.result, tile_rows=rows))
             except CompileError:
                 continue
@@ -193,10 +199,12 @@ class Planner:
         """Return homes as `room` says, at addresses of no meaning."""
         homes = dict(self._drafts)
         first, last = self.operations[stage[0]], self.operations[stage[-1]]
-        names = {first.inputs[0]: room.source, last.output.name: room.result}
+        names = {name: i in room.sources for i, name in enumerate(first.windows)}
+        names |= {name: i in room.displacements for i, name in enumerate(first.displacements)}
+        names[last.output.name] = room.result
         homes[first.output.name] = Home()  # not stored, or the estimate would know of keep_tensors
         if last.residual is not None:
-            names[last.inputs[1]] = room.residual
+            names[last.inputs[-1]] = room.residual
         for name, on_chip in names.items():
             if on_chip:
                 shape = self.graph.tensors()[name].shape
@@ -243,9 +251,14 @@ class Planner:
         first, last = self.operations[stage[0]], self.operations[stage[-1]]
         start, end = self.residents.gap(index)
         return Surroundings(
-            end - start, source=first.inputs[0] in self.residents,
-            residual=last.residual is not None and last.inputs[1] in self.residents,
+            end - start,
+            sources=self._resident(first.windows),
+            displacements=self._resident(first.displacements),
+            residual=last.residual is not None and last.inputs[-1] in self.residents,
             result=last.output.name in self.residents)
+
+    def _resident(self, names: Sequence[str]) -> frozenset[int]:
+        return frozenset(i for i, name in enumerate(names) if name in self.residents)
 
     def _choose_residents(self) -> None:
         """Keep tensors on chip, in the order of the network, where no stage gets slower by it."""
@@ -304,9 +317,9 @@ def _overlap(first: Operation, second: Operation) -> bool:
     padding = window.padding
     pointwise = (window.kernel == (1, 1) and window.stride == (1, 1)
                  and not any((padding.top, padding.left, padding.bottom, padding.right)))
-    return (first.reduction is not Reduction.CONVOLUTION
+    return (first.reduction is not Reduction.CONVOLUTION and not first.upsample
             and second.reduction is Reduction.CONVOLUTION
-            and pointwise and second.inputs[0] == first.output.name
+            and pointwise and second.windows == (first.output.name,) and second.sampling is None
             and (first.table is None or second.table is None))
 
 

@@ -190,23 +190,36 @@ def _add(node: Add, operands: list[Int8Array]) -> Int8Array:
 def _convolve(node: Convolution, value: Int8Array, zero_point: int) -> Int64Array:
     """Return bias + sums, int64 (images, out, height, width)."""
     out, inner = node.weight.shape[:2]
-    if inner != value.shape[1]:
-        raise GraphError(f"node {node.name!r}: weights of {inner} input channels meet a tensor "
-                         f"of {value.shape[1]}")
+    if inner * node.groups != value.shape[1]:
+        raise GraphError(f"node {node.name!r}: weights of {inner} input channels in {node.groups} "
+                         f"groups meet a tensor of {value.shape[1]}")
     dtype = _exact_float(node.weight, zero_point)
-    matrix = node.weight.reshape(out, -1).astype(dtype).T
     kernel = (node.weight.shape[2], node.weight.shape[3])
     shifted = _pad(np.subtract(value, zero_point, dtype=dtype), node.padding, 0)
     windows = _windows(node, shifted, kernel, node.stride, node.dilation)
     images, _, height, width = windows.shape[:4]
-    image_bytes = max(1, height * width * matrix.shape[0] * shifted.itemsize)
-    chunk = max(1, COLUMN_BYTES // image_bytes)
     sums = np.empty((images, out, height, width), np.int64)
+    share = out // node.groups
+    for group in range(node.groups):
+        own = slice(group * share, (group + 1) * share)
+        _multiply(windows[:, group * inner:(group + 1) * inner], node.weight[own].astype(dtype),
+                  sums[:, own])
+    return sums + node.bias.astype(np.int64)[:, None, None]
+
+
+def _multiply(
+    windows: NDArray[Any], weight: NDArray[Any], sums: Int64Array
+) -> None:
+    """Set sums (images, out, height, width) to the products of windows and a dense kernel."""
+    images, _, height, width = windows.shape[:4]
+    matrix = weight.reshape(len(weight), -1).T
+    image_bytes = max(1, height * width * matrix.shape[0] * windows.itemsize)
+    chunk = max(1, COLUMN_BYTES // image_bytes)
     for start in range(0, images, chunk):
         part = windows[start:start + chunk].transpose(0, 2, 3, 1, 4, 5)
         product = part.reshape(-1, matrix.shape[0]) @ matrix
-        sums[start:start + chunk] = product.reshape(-1, height, width, out).transpose(0, 3, 1, 2)
-    return sums + node.bias.astype(np.int64)[:, None, None]
+        sums[start:start + chunk] = product.reshape(
+            -1, height, width, len(weight)).transpose(0, 3, 1, 2)
 
 
 def _convolve_depthwise(

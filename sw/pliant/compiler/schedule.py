@@ -120,9 +120,14 @@ class Scheduler:
         if not matrix.accumulate:
             sums.bank = self.free_banks.pop(0)
         assert sums.bank is not None
-        self._emit(step, dataclasses.replace(
-            matrix, source=matrix.source + _address(step.input),
-            weights=matrix.weights + _address(step.weights), accumulator_bank=sums.bank))
+        places = {"source": matrix.source + _address(step.input),
+                  "weights": matrix.weights + _address(step.weights),
+                  "accumulator_bank": sums.bank}
+        if step.offsets is not None:
+            places["offset_source"] = matrix.offset_source + _address(step.offsets)
+        if step.masks is not None:
+            places["mask_source"] = matrix.mask_source + _address(step.masks)
+        self._emit(step, dataclasses.replace(matrix, **places))
 
     def _emit_post(self, step: Step) -> None:
         post = step.post

@@ -75,6 +75,8 @@ class Step:
     parameters: Buffer | None = None
     table: Buffer | None = None
     residual: Buffer | None = None
+    offsets: Buffer | None = None
+    masks: Buffer | None = None
     output: Buffer | None = None
     reads: list[Extent] = field(default_factory=list)
     writes: Extent | None = None
@@ -82,7 +84,7 @@ class Step:
     def buffers(self) -> Iterator[Buffer]:
         """Yield all that must be on chip when the step runs."""
         for buffer in (self.input, self.weights, self.taps, self.parameters, self.table,
-                       self.residual, self.output):
+                       self.residual, self.offsets, self.masks, self.output):
             if buffer is not None:
                 yield buffer
         for task in self.stores:

@@ -16,6 +16,7 @@ from pliant.compiler.cycles import (
     POST_OVERHEAD,
     TRANSFER_OVERHEAD,
     bandwidth,
+    copy_cycles,
 )
 from pliant.compiler.errors import CompileError
 from pliant.compiler.geometry import Geometry, halvings
@@ -53,6 +54,9 @@ class Tiling:
     residual_slots: int
     output_slot_size: int
     """Of outputs and residuals alike."""
+    displacement_slots: int = 0
+    displacement_slot_size: int = 0
+    """Of what is loaded of a band's offsets and masks."""
     cycles: int = 0
     traffic: int = 0
     """Estimates: cycles, and bytes moved to and from DDR."""
@@ -60,7 +64,8 @@ class Tiling:
     def arena(self) -> int:
         """Return the bank addresses that the layer takes in the feature buffer."""
         return (self.input_slots * self.input_slot_size
-                + (self.output_slots + self.residual_slots) * self.output_slot_size)
+                + (self.output_slots + self.residual_slots) * self.output_slot_size
+                + self.displacement_slots * self.displacement_slot_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +76,19 @@ class Placement:
     ----------
     depth : int
         Bank addresses of the feature buffer that the layer may take.
-    source, residual, result : bool
+    sources : frozenset of int
+        Numbers of the window's tensors that are on chip and not loaded.
+    displacements : frozenset of int
+        Likewise of the tensors of offsets (0) and masks (1).
+    residual, result : bool
         The tensor is on chip: not loaded, or not stored.
     tile_rows : int or None
         Rows of outputs of every tile, which is then as wide as the tensor.
     """
 
     depth: int
-    source: bool = False
+    sources: frozenset[int] = frozenset()
+    displacements: frozenset[int] = frozenset()
     residual: bool = False
     result: bool = False
     tile_rows: int | None = None
@@ -102,6 +112,7 @@ def choose_tiling(geometry: Geometry, placement: Placement | None = None) -> Til
     if placement is None:
         placement = Placement(depth=geometry.config.feature_depth)
     _check_weights(geometry)
+    _check_displacements(geometry)
     best: Tiling | None = None
     for candidate in _candidates(geometry, placement):
         if best is None or _cost(candidate) < _cost(best):
@@ -134,6 +145,22 @@ def _check_weights(geometry: Geometry) -> None:
             "use a smaller kernel or a configuration with a larger tap_depth")
 
 
+def _check_displacements(geometry: Geometry) -> None:
+    config, layer = geometry.config, geometry.operation.name
+    if geometry.operation.sampling is None:
+        return
+    if not config.offset_depth:
+        raise CompileError(layer, f"it is deformable, {config.name!r} has no offset memory",
+                           "use a configuration with an offset_depth")
+    least = min(config.words_per_beat, geometry.columns.outputs)
+    if geometry.most_pixels < least:
+        raise CompileError(
+            layer, f"the offsets of its {geometry.taps} taps take {geometry.displacement_groups} "
+            f"lane groups; {least} pixels of them do not fit offset_depth = {config.offset_depth} "
+            f"(half of it for masks) of {config.name!r}",
+            "use a smaller kernel or a configuration with a larger offset_depth")
+
+
 def _does_not_fit(geometry: Geometry) -> CompileError:
     config = geometry.config
     height, width = geometry.rows.largest(1), geometry.columns.largest(config.words_per_beat)
@@ -148,14 +175,14 @@ def _does_not_fit(geometry: Geometry) -> CompileError:
 
 def _candidates(geometry: Geometry, placement: Placement) -> Iterator[Tiling]:
     """Yield every tiling that fits, wide tiles first."""
-    config, rows = geometry.config, geometry.rows
+    rows = geometry.rows
     outputs = placement.tile_rows or rows.outputs
     fitting_widths = 0
     for width in _widths(geometry):
         if placement.tile_rows and width < geometry.columns.outputs:
             return
         found = False
-        pixels = config.accumulator_depth if geometry.matrix else _LIMITS["rows"] * width
+        pixels = geometry.most_pixels if geometry.matrix else _LIMITS["rows"] * width
         bands = halvings(min(outputs, pixels // width))
         for band in _balanced(outputs, bands):
             if placement.tile_rows:
@@ -179,7 +206,7 @@ def _widths(geometry: Geometry) -> Iterator[int]:
     seen = set()
     for part in halvings(outputs):
         width = part if part == outputs else round_up(part, align)
-        too_wide = geometry.matrix and width > geometry.config.accumulator_depth
+        too_wide = geometry.matrix and width > geometry.most_pixels
         if width not in seen and width <= outputs and not too_wide:
             seen.add(width)
             yield width
@@ -215,10 +242,11 @@ def _fill(
         if geometry.matrix and chunk < groups and tile > band:
             return  # an accumulator bank holds one band until all chunks are added
         channel_groups = config.groups_per_tile if geometry.matrix else chunk
-        slots = _slots(geometry, placement, group_size * chunk,
+        slots = _slots(geometry, placement, group_size * _loaded_groups(geometry, placement, chunk),
                        _output_size(geometry, band, width, channel_groups),
+                       _displacement_size(geometry, placement, band, width),
                        single=tile >= geometry.rows.outputs and width >= geometry.columns.outputs
-                       and chunk >= groups)
+                       and chunk >= groups and _same_inputs(geometry))
         if slots is None:
             continue
         orders = ORDERS if geometry.matrix else ORDERS[:1]
@@ -230,26 +258,54 @@ def _fill(
 
 def _output_size(geometry: Geometry, band: int, width: int, groups: int) -> int:
     """Return the bank addresses of an output (or residual) slot."""
+    columns = round_up(geometry.zoom * width, geometry.config.words_per_beat)
+    return region_strides(geometry.zoom * band, columns)[0] * min(groups, geometry.output_groups)
+
+
+def _displacement_groups(geometry: Geometry, placement: Placement) -> int:
+    """Return the lane groups of offsets and masks that are loaded."""
+    return sum(groups for index, groups in enumerate(geometry.displacement_groups)
+               if index not in placement.displacements)
+
+
+def _displacement_size(geometry: Geometry, placement: Placement, band: int, width: int) -> int:
+    """Return the bank addresses of a slot for a band's offsets and masks."""
     columns = round_up(width, geometry.config.words_per_beat)
-    return region_strides(band, columns)[0] * min(groups, geometry.output_groups)
+    return region_strides(band, columns)[0] * _displacement_groups(geometry, placement)
 
 
 def _slots(
-    geometry: Geometry, placement: Placement, input_size: int, output_size: int, single: bool
+    geometry: Geometry, placement: Placement, input_size: int, output_size: int,
+    displacement_size: int, single: bool,
 ) -> dict[str, int] | None:
     """Return numbers and sizes of slots, double-buffered when it fits; None when nothing does."""
     per_output = output_size * (_stored(placement) + _residual(geometry, placement))
     most = MAX_INPUT_SLOTS if not geometry.matrix else 2
-    numbers = (0,) if placement.source else (1,) if single else (most, 2, 1)
+    numbers = (0,) if not input_size else (1,) if single else (most, 2, 1)
     for inputs in numbers:
-        left = placement.depth - inputs * input_size
+        displacements = (1 if inputs == 1 else 2) if displacement_size else 0
+        left = placement.depth - inputs * input_size - displacements * displacement_size
         outputs = min(MAX_OUTPUT_SLOTS, left // per_output) if per_output else MAX_OUTPUT_SLOTS
         if left >= 0 and outputs >= (2 if inputs >= 2 else 1):
             return {"input_slots": inputs, "input_slot_size": input_size,
                     "output_slots": outputs * _stored(placement),
                     "residual_slots": outputs * _residual(geometry, placement),
-                    "output_slot_size": output_size}
+                    "output_slot_size": output_size,
+                    "displacement_slots": displacements,
+                    "displacement_slot_size": displacement_size}
     return None
+
+
+def _loaded_groups(geometry: Geometry, placement: Placement, chunk: int) -> int:
+    """Return the lane groups of a chunk that an input slot holds."""
+    if geometry.matrix:
+        return geometry.lane_groups.most_loaded(chunk, placement.sources)
+    return 0 if placement.sources else chunk
+
+
+def _same_inputs(geometry: Geometry) -> bool:
+    """Whether all output channels read the same inputs."""
+    return not geometry.matrix or geometry.lane_groups.uniform
 
 
 def _stored(placement: Placement) -> int:
@@ -334,11 +390,18 @@ def _estimate(
     sizes = {"tile": tiles, "band": bands, "channel": channels}
     nest = {name: sizes[name] for name in tiling.order.split("-")}
     nest |= {"chunk": chunks, "part": parts}
-    input_key = "tile chunk" if geometry.matrix else "tile channel"
+    input_key = "tile channel" if not geometry.matrix else (
+        "tile chunk" if _same_inputs(geometry) else "tile channel chunk")
     per_load = (sum(s.inputs for s in rows.split(tiling.tile_height))
                 * sum(s.inputs for s in columns.split(tiling.tile_width)) * config.lanes
                 * min(tiling.input_chunk, geometry.input_groups)) / tiles
-    input_loads = 0 if placement.source else loads(nest, input_key)
+    runs = 1.0
+    loaded = not placement.sources
+    if geometry.matrix and (placement.sources or geometry.sources > 1):
+        share = geometry.lane_groups.loaded_share(placement.sources)
+        runs = geometry.lane_groups.runs(placement.sources)
+        per_load, loaded = per_load * share, share > 0
+    input_loads = loads(nest, input_key) if loaded else 0
     weight_loads = weight_bytes = 0
     if geometry.matrix:
         resident = tiling.weights_resident
@@ -349,15 +412,20 @@ def _estimate(
         weight_loads = channels if tiling.weights_resident else loads(nest, "channel")
         weight_bytes = tiling.channel_groups * geometry.patches * 4 * config.lanes
     pixels = tiling.band_height * tiling.tile_width
-    out_bytes = pixels * tiling.channel_groups * config.lanes
+    zoom = geometry.zoom**2
+    out_bytes = pixels * tiling.channel_groups * config.lanes * zoom
     residual, stored = _residual(geometry, placement), _stored(placement)
     outputs = geometry.output_groups * rows.outputs * columns.outputs
+    copies = loads(nest, "tile band") if geometry.displacement_groups else 0
+    displacements = _displacement_groups(geometry, placement)
     moved = (input_loads * per_load + weight_loads * weight_bytes
-             + outputs * config.lanes * (stored + residual))
-    transfers = input_loads * bands + weight_loads + steps * (stored + residual)
+             + outputs * config.lanes * (stored * zoom + residual)
+             + copies * pixels * displacements * config.lanes)
+    transfers = (input_loads * bands + weight_loads + steps * (stored + residual)
+                 + copies * (displacements > 0))
     bytes_per_cycle = bandwidth(config)
     memory = moved / bytes_per_cycle + transfers * TRANSFER_OVERHEAD
-    first_load = (0.0 if placement.source
+    first_load = (0.0 if not loaded
                   else per_load / bands / bytes_per_cycle + config.board.ddr_latency_cycles)
     last_store = stored * out_bytes / bytes_per_cycle
 
@@ -371,7 +439,9 @@ def _estimate(
                    for band in rows.split(tiling.band_height, tile.start, tile.stop)]
         words = sum(max(height * span.outputs, config.rows) for height in heights
                     for span in columns.split(tiling.tile_width))
-        matrix = channels * passes * words + steps * MATRIX_OVERHEAD
+        matrix = channels * passes * words + steps * runs * MATRIX_OVERHEAD
+        if copies:
+            matrix += copies * copy_cycles(pixels * sum(geometry.displacement_groups))
         if tiling.input_slots == 1 and input_loads > 1:
             matrix += input_loads * per_load / bytes_per_cycle  # nothing is loaded ahead
     if _one_bank(geometry):  # what else needs the bank waits for the end of the instruction

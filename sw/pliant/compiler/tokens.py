@@ -31,6 +31,7 @@ from pliant.spec.isa import (
     Unit,
 )
 from pliant.spec.memory import TABLE_BYTES, ceil_div, pass_words
+from pliant.spec.sampling import Offsets
 
 QUEUE_MARGIN = 4
 """Instructions that a unit may hold beside its queue."""
@@ -71,6 +72,7 @@ def accesses(instruction: Instruction, config: AcceleratorConfig) -> list[Access
         return [
             *_window(instruction, instruction.source, instruction.group_stride,
                      instruction.row_stride),
+            *_displacements(instruction),
             Access(Target.WEIGHT, False, instruction.weights, (words,), (1,)),
             Access("accumulator", True, instruction.accumulator_bank, (1,), (1,)),
         ]
@@ -118,6 +120,7 @@ def _region(
 def _window(
     step: Matrix | Post, base: int, group_stride: int, row_stride: int
 ) -> list[Access]:
+    sampling = step.sampling() if isinstance(step, Matrix) else None
     ranges = []
     for origin, outputs, stride, kernel, dilation, size in (
         (step.origin_y, step.out_height, step.stride_y, step.kernel_height, step.dilation_y,
@@ -125,9 +128,26 @@ def _window(
         (step.origin_x, step.out_width, step.stride_x, step.kernel_width, step.dilation_x,
          step.width),
     ):
-        stop = origin + (outputs - 1) * stride + (kernel - 1) * dilation + 1
-        ranges.append((max(origin, 0), min(stop, size)))
+        before, behind = sampling.reach(kernel) if sampling else (0, 0)
+        stop = origin + (outputs - 1) * stride + (kernel - 1) * dilation + 1 + behind
+        ranges.append((max(origin - before, 0), min(stop, size)))
     return _region(base, group_stride, row_stride, step.groups, ranges[0], ranges[1], write=False)
+
+
+def _displacements(matrix: Matrix) -> Iterator[Access]:
+    """Yield the reads of an instruction that copies offsets."""
+    if not (matrix.offsets and matrix.offset_load):
+        return
+    height, width = matrix.out_height, matrix.out_width
+    yield from _region(
+        matrix.offset_source, matrix.offset_group_stride, matrix.offset_row_stride,
+        matrix.offset_groups, (matrix.offset_y, matrix.offset_y + height),
+        (matrix.offset_x, matrix.offset_x + width), write=False)
+    if matrix.offsets == Offsets.MODULATED:
+        yield from _region(
+            matrix.mask_source, matrix.mask_group_stride, matrix.mask_row_stride,
+            matrix.mask_groups, (matrix.mask_y, matrix.mask_y + height),
+            (matrix.mask_x, matrix.mask_x + width), write=False)
 
 
 def _post(post: Post, config: AcceleratorConfig) -> Iterator[Access]:
@@ -147,10 +167,11 @@ def _post(post: Post, config: AcceleratorConfig) -> Iterator[Access]:
             post.residual, post.residual_group_stride, post.residual_row_stride, post.groups,
             (post.residual_y, post.residual_y + post.out_height),
             (post.residual_x, post.residual_x + post.out_width), write=False)
+    zoom = 1 + post.upsample
     yield from _region(
         post.destination, post.destination_group_stride, post.destination_row_stride, post.groups,
-        (post.destination_y, post.destination_y + post.out_height),
-        (post.destination_x, post.destination_x + post.out_width), write=True)
+        (post.destination_y, post.destination_y + zoom * post.out_height),
+        (post.destination_x, post.destination_x + zoom * post.out_width), write=True)
 
 
 NONE = -1

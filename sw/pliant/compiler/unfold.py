@@ -27,7 +27,8 @@ def unfold_inputs(graph: Graph, config: AcceleratorConfig) -> Graph:
     nodes = []
     for node in operations(graph):
         source = sources.get(node.inputs[0])
-        if source is not None and reads[source.name] == 1 and _pays(node, source, config):
+        if (source is not None and node.windows == (source.name,) and reads[source.name] == 1
+                and _pays(node, source, config)):
             unfolded[source.name] = _unfold(node, source)
             nodes.append(_narrow(node))
         else:
@@ -37,7 +38,8 @@ def unfold_inputs(graph: Graph, config: AcceleratorConfig) -> Graph:
 
 
 def _pays(node: Operation, source: Tensor, config: AcceleratorConfig) -> bool:
-    if node.reduction is not Reduction.CONVOLUTION or node.window.kernel[1] == 1:
+    if (node.reduction is not Reduction.CONVOLUTION or node.sampling is not None
+            or node.window.kernel[1] == 1):
         return False
     channels, height, width = source.shape
     kernel = node.window.kernel[1]

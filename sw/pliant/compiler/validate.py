@@ -127,13 +127,8 @@ def _check_deformable(node: DeformableConvolution, inputs: list[Tensor]) -> None
                            "it must be int8 (out, in / groups, kernel height, kernel width)")
     _check_weight_range(node)
     _check_bias(node)
-    out, inner, *kernel = node.weight.shape
-    if node.groups < 1 or out % node.groups or inner * node.groups != inputs[0].shape[0]:
-        raise CompileError(
-            name, f"weights of {inner} to {out} channels in {node.groups} groups, the input "
-            f"{inputs[0].name!r} has {inputs[0].shape[0]} channels",
-            "groups must divide the output channels, and groups times the weights' input channels "
-            "be those of the input")
+    _check_groups(node, inputs[0])
+    _, _, *kernel = node.weight.shape
     _range(name, "fraction_bits of the offsets", sampling.fraction_bits, 0, FRACTION_BITS)
     if sampling.offsets is Offsets.NONE:
         raise CompileError(name, "it has no offsets", "use a Convolution")
@@ -155,6 +150,17 @@ def _check_deformable(node: DeformableConvolution, inputs: list[Tensor]) -> None
         if tensor.zero_point != zero_point:
             raise CompileError(name, f"{what} {tensor.name!r} have zero point {tensor.zero_point}",
                                f"it must be {zero_point}")
+
+
+def _check_groups(node: Convolution | DeformableConvolution, source: Tensor) -> None:
+    """Check that weights, groups and the input's channels fit one another."""
+    out, inner = node.weight.shape[:2]
+    if node.groups < 1 or out % node.groups or inner * node.groups != source.shape[0]:
+        raise CompileError(
+            node.name, f"weights of {inner} to {out} channels in {node.groups} groups, the input "
+            f"{source.name!r} has {source.shape[0]} channels",
+            "groups must divide the output channels, and groups times the weights' input channels "
+            "be those of the input")
 
 
 def _check_selection(node: SelectChannels, inputs: list[Tensor]) -> None:
@@ -195,18 +201,18 @@ def _check_bias(node: Convolution | DepthwiseConvolution | DeformableConvolution
 def _check_weights(node: Convolution | DepthwiseConvolution, source: Tensor) -> None:
     """Check shapes, type and range of weights, and the shape of biases."""
     dense = isinstance(node, Convolution)
-    axes = "(out, in, kernel height, kernel width)" if dense else (
+    axes = "(out, in / groups, kernel height, kernel width)" if dense else (
         "(channels, kernel height, kernel width)")
     if node.weight.ndim != (4 if dense else 3) or node.weight.dtype != np.int8:
         raise CompileError(node.name, f"weight is {node.weight.dtype} {node.weight.shape}",
                            f"it must be int8 {axes}")
     _check_weight_range(node)
-    channels = node.weight.shape[1 if dense else 0]
-    if channels != source.shape[0]:
+    if isinstance(node, Convolution):
+        _check_groups(node, source)
+    elif len(node.weight) != source.shape[0]:
         raise CompileError(
-            node.name, f"weights take {channels} input channels, the input {source.name!r} has "
-            f"{source.shape[0]}",
-            "grouped convolution must be written as a dense one, with zeros" if dense else
+            node.name, f"weights take {len(node.weight)} input channels, the input "
+            f"{source.name!r} has {source.shape[0]}",
             "a depthwise convolution has one kernel for each input channel")
     _check_bias(node)
 

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.numerics import INT8_MIN, Rounding
-from pliant.spec.sampling import FRACTION_BITS, Offsets
+from pliant.spec.sampling import FRACTION_BITS, Offsets, Sampling
 
 INSTRUCTION_BYTES = 64
 OPCODE_BITS = 4
@@ -286,6 +286,14 @@ class Matrix(Instruction):
     mask_y: int = bits(11, "row of output (0, 0) in the mask region")
     mask_x: int = bits(11, "column of output (0, 0) in the mask region")
     mask_groups: int = bits(4, "lane groups of masks", minimum=1, default=1)
+
+    def sampling(self) -> Sampling | None:
+        """Return how the taps are displaced; None if they are not."""
+        if not self.offsets:
+            return None
+        return Sampling(
+            offsets=Offsets(self.offsets), fraction_bits=FRACTION_BITS - self.offset_shift,
+            minimum=self.offset_min, maximum=self.offset_max, interpolate=bool(self.interpolate))
 
     def check(self, config: AcceleratorConfig) -> None:
         """Raise InstructionError when a field passes what `config` has, or fields disagree."""
