@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from pliant_models import packing
 from pliant_models.detection.average_precision import mean_average_precision
@@ -28,9 +29,20 @@ SEED = 2024
 
 BATCH = 16
 
-STEPS, TUNING_STEPS = 1200, 250
+SMALL_SIZE, SMALL_BATCH = 64, 48
+"""Of the scenes that the backbone learns to name."""
 
-RATE, TUNING_RATE = 2.5e-3, 3e-4
+CLASSIFYING_STEPS, STEPS, TUNING_STEPS = 300, 600, 200
+
+RATE, TUNING_RATE = 2e-3, 3e-4
+
+WARMING = 0.15
+"""Share of the steps in which the rate grows."""
+
+LARGEST_GRADIENT = 10.0
+
+REPORTED = 50
+"""Steps to a report."""
 
 CALIBRATION_BATCHES = 4
 
@@ -43,14 +55,15 @@ FLOAT_SCORE = "float AP50"
 Report = Callable[[str], None]
 
 
-def train_float(*, steps: int = STEPS, rate: float = RATE, report: Report = print) -> CoDeNet:
-    """Return CoDeNet 1x trained in float32 on scenes that are drawn anew for each step.
+def train_float(*, report: Report = print) -> CoDeNet:
+    """Return CoDeNet 1x trained in float32, its backbone first as a classifier.
 
     Seeded; the result depends on torch's version and the machine's float32 arithmetic, too.
     """
     torch.manual_seed(SEED)
     network = CoDeNet(classes=CLASSES)
-    fit(network, steps, rate=rate, seed=SEED, report=report)
+    fit_backbone(network.backbone, CLASSIFYING_STEPS, report=report)
+    fit(network, STEPS, rate=RATE, seed=SEED, report=report)
     return network
 
 
@@ -67,26 +80,62 @@ def fine_tune(
     return model
 
 
+def fit_backbone(backbone: nn.Module, steps: int, *, report: Report = print) -> None:
+    """Train the backbone to name the one digit of small scenes; leaves evaluation mode on.
+
+    It learns what digits look like much sooner by this than from heat maps, as published detectors
+    have backbones trained on ImageNet.
+    """
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(CLASSES))
+    classifier = nn.Sequential(backbone, head)
+    head(backbone(torch.zeros(2, 3, SMALL_SIZE, SMALL_SIZE)))  # sets the layer's inputs
+
+    def batch_loss(step: int) -> Tensor:
+        drawn = scenes(SEED + step, SMALL_BATCH, held_out=False, size=SMALL_SIZE, most=1)
+        labels = torch.from_numpy(np.concatenate(drawn.labels))
+        return functional.cross_entropy(classifier(_nearby(drawn.real())), labels)
+
+    _optimize(classifier, batch_loss, steps, rate=RATE, report=report)
+
+
 def fit(model: nn.Module, steps: int, *, rate: float, seed: int, report: Report = print) -> None:
-    """Train with AdamW and a one-cycle rate; leaves evaluation mode on."""
+    """Train a detector on scenes drawn anew for each step; leaves evaluation mode on."""
+
+    def batch_loss(step: int) -> Tensor:
+        drawn = scenes(seed + step, BATCH, held_out=False)
+        wanted = targets(drawn.boxes, drawn.labels, classes=CLASSES, size=SIZE)
+        heatmap, size, shift = model(_nearby(drawn.real()))
+        return loss(heatmap, size, shift, wanted)
+
+    _optimize(model, batch_loss, steps, rate=rate, report=report)
+
+
+def _nearby(images: Tensor) -> Tensor:
+    """Return the images with a pixel's channels beside one another in memory: it is faster."""
+    return images.to(memory_format=torch.channels_last)
+
+
+def _optimize(
+    model: nn.Module, batch_loss: Callable[[int], Tensor], steps: int, *, rate: float,
+    report: Report,
+) -> None:
+    """Take steps of AdamW with a one-cycle rate."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps,
+                                                   pct_start=WARMING)
     model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     start, sums = time.perf_counter(), 0.0
     for step in range(steps):
-        drawn = scenes(seed + step, BATCH, held_out=False)
-        wanted = targets(drawn.boxes, drawn.labels, classes=CLASSES, size=SIZE)
-        images = drawn.real().to(memory_format=torch.channels_last)
-        heatmap, size, shift = model(images)
-        value = loss(heatmap, size, shift, wanted)
+        value = batch_loss(step)
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
         optimizer.step()
         schedule.step()
         sums += value.item()
-        if step % 50 == 49:
-            report(f"step {step + 1}: loss {sums / 50:.3f}, {time.perf_counter() - start:.0f} s")
+        if (step + 1) % REPORTED == 0:
+            report(f"step {step + 1}: loss {sums / REPORTED:.3f}, "
+                   f"{time.perf_counter() - start:.0f} s")
             sums = 0.0
     model.eval()
 
