@@ -28,9 +28,6 @@ from pliant_hw.walker import Walker, connect_rectangle
 OUTPUT_WORDS = 32
 """Finished words that may wait for the feature buffer; more than the pipeline holds (24)."""
 
-ALL_BANKS = (1 << FEATURE_BANKS) - 1
-"""Upsampling writes a word to 2x2 pixels from an even row and column on: an address of all."""
-
 MAX_IN_FLIGHT = 4
 """Instructions accepted and not completed: one enters the pipeline, others leave it."""
 
@@ -106,7 +103,8 @@ class PostProcessor(wiring.Component):
         m.submodules.adder = adder = ResidualAdder(config=config)
         m.submodules.finished = finished = SyncFIFOBuffered(
             width=8 * config.lanes, depth=OUTPUT_WORDS)
-        m.submodules.walker = walker = Walker(config=config, tag=1)
+        m.submodules.walker = walker = Walker(
+            config=config, tag=FEATURE_BANKS)
         wiring.connect(m, wiring.flipped(self.parameters), parameters.write)
         wiring.connect(m, wiring.flipped(self.table), table.write)
         wiring.connect(m, wiring.flipped(self.taps), source.taps)
@@ -207,13 +205,14 @@ class PostProcessor(wiring.Component):
             group_stride=current.destination_group_stride,
             row_stride=current.destination_row_stride,
             y=current.destination_y, x=current.destination_x, groups=current.groups,
-            height=current.out_height, width=current.out_width, step=1 + current.upsample,
+            height=current.out_height, width=current.out_width,
+            step=Mux(current.upsample.any(), 2, 1),
         )
         m.d.comb += walker.nest.payload.tag.eq(current.upsample)
         position = walker.position.payload
         m.d.comb += [
             self.output.valid.eq(walker.position.valid & finished.r_rdy),
-            self.output.mask.eq(Mux(position.tag, ALL_BANKS, 1 << position.bank)),
+            self.output.mask.eq(Mux(position.tag.any(), position.tag, 1 << position.bank)),
             written.eq(self.output.valid & self.output.ready),
             walker.position.ready.eq(written),
             finished.r_en.eq(written),

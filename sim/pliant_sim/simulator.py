@@ -366,8 +366,22 @@ class InstructionSimulator:
                         post.destination_row_stride)
         words = result.transpose(0, 3, 1, 2, 4)
         if post.upsample:
-            words = words.repeat(2, axis=2).repeat(2, axis=3)
-        state.feature.write(region, words, post.destination_y, post.destination_x)
+            self._write_blocks(state, post, region, words)
+        else:
+            state.feature.write(region, words, post.destination_y, post.destination_x)
+
+    def _write_blocks(
+        self, state: State, post: Post, region: Region, words: NDArray[np.int8]
+    ) -> None:
+        """Write every word to the pixels of its block of 2x2 that `post` names."""
+        top, left = post.destination_y, post.destination_x
+        blocks = state.feature.read(
+            region, post.groups, (top, top + 2 * post.out_height),
+            (left, left + 2 * post.out_width)).copy()
+        for pixel in range(4):
+            if post.upsample >> pixel & 1:
+                blocks[:, :, pixel >> 1::2, pixel & 1::2] = words
+        state.feature.write(region, blocks, top, left)
 
     def _taps(self, state: State, post: Post) -> NDArray[np.int8]:
         """Return the weights of a DEPTHWISE instruction: (groups, ky, kx, lanes)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from pliant.compiler.graph import (
     Node,
     Padding,
     Requantization,
+    SelectChannels,
     Tensor,
+    Upsample,
 )
 from pliant.spec.numerics import Rounding
 
@@ -110,6 +113,32 @@ class NetworkBuilder:
             name=f"lookup{len(self.nodes)}", inputs=(source.name,),
             output=self._output("lookup", source.shape, self._zero_point()),
             table=self.rng.permutation(np.arange(-128, 128)).astype(np.int8)))
+
+    def select(self, sources: Sequence[Tensor], channels: Sequence[tuple[int, int]]) -> Tensor:
+        """Channels (index of a source, channel); all sources get the first one's zero point."""
+        first = sources[0]
+        for source in sources[1:]:
+            if source.zero_point != first.zero_point:
+                self._requantize(source, first.zero_point)
+        output = self._output("select", (len(channels), *first.shape[1:]), first.zero_point)
+        return self._append(SelectChannels(
+            name=f"select{len(self.nodes)}", inputs=tuple(source.name for source in sources),
+            output=output, channels=np.array(channels, np.int64).reshape(-1, 2)))
+
+    def _requantize(self, tensor: Tensor, zero_point: int) -> None:
+        """Change the zero point of a convolution's result that nothing has read yet."""
+        [index] = [i for i, node in enumerate(self.nodes) if node.output.name == tensor.name]
+        node = self.nodes[index]
+        assert isinstance(node, Convolution)
+        self.nodes[index] = dataclasses.replace(
+            node, output=dataclasses.replace(tensor, zero_point=zero_point),
+            requantization=dataclasses.replace(node.requantization, zero_point=zero_point))
+
+    def upsample(self, source: Tensor) -> Tensor:
+        channels, height, width = source.shape
+        return self._append(Upsample(
+            name=f"upsample{len(self.nodes)}", inputs=(source.name,), output=self._output(
+                "upsample", (channels, 2 * height, 2 * width), source.zero_point)))
 
     def max_pool(self, source: Tensor, kernel: int = 2, stride: int = 2) -> Tensor:
         height, width = ((size - kernel) // stride + 1 for size in source.shape[1:])

@@ -30,11 +30,15 @@ def evaluate_operations(graph: Graph, inputs: dict[str, Any]) -> dict[str, NDArr
     values = {name: value if (unfolding := unfoldings[name]) is None else unfolding.apply(value)
               for name, value in inputs.items()}
     for operation in operations(graph):
-        source = values[operation.inputs[0]].astype(np.int64)
+        source = np.concatenate([values[name] for name in operation.windows]).astype(np.int64)
+        if operation.reduction is not Reduction.CONVOLUTION:
+            source = source[operation.first_group * TINY.lanes:][:operation.output.shape[0]]
         window, pad = operation.window, operation.window.padding
         padded = np.pad(source, ((0, 0), (pad.top, pad.bottom), (pad.left, pad.right)),
                         constant_values=window.pad_value)
-        sums = np.zeros(operation.output.shape, np.int64)
+        zoom = 2 if operation.upsample else 1
+        channels, height, width = operation.output.shape
+        sums = np.zeros((channels, height // zoom, width // zoom), np.int64)
         for y, x in np.ndindex(*sums.shape[1:]):
             top, left = y * window.stride[0], x * window.stride[1]
             part = padded[:, top:top + (window.kernel[0] - 1) * window.dilation[0] + 1:
@@ -50,7 +54,8 @@ def evaluate_operations(graph: Graph, inputs: dict[str, Any]) -> dict[str, NDArr
                 sums[:, y, x] = part.max(axis=(1, 2))
             else:
                 sums[:, y, x] = part.sum(axis=(1, 2))
-        values[operation.output.name] = _post(operation, sums, values)
+        result = _post(operation, sums, values)
+        values[operation.output.name] = result.repeat(zoom, axis=1).repeat(zoom, axis=2)
     return values
 
 
@@ -66,7 +71,7 @@ def _post(
     if add is not None:
         assert add.rounding is r.rounding, "one field of the instruction"
         result = numerics.add(
-            result, values[operation.inputs[1]], multiplier_first=add.multiplier,
+            result, values[operation.inputs[-1]], multiplier_first=add.multiplier,
             multiplier_second=add.residual_multiplier, offset=add.offset, shift=add.shift,
             rounding=add.rounding, zero_point=add.zero_point, clip_min=add.clip_min,
             clip_max=add.clip_max)
@@ -166,6 +171,36 @@ def test_nothing_follows_a_table_but_tables_and_clips(builder: Callable[..., Any
     assert layers(net.graph(added))[-1] == ("add4",)
 
 
+def test_upsampling_joins_any_producer_and_lets_pointwise_layers_through(
+    builder: Callable[..., Any]
+) -> None:
+    net = builder(0, (4, 6, 6), 31)
+    added = net.add(net.convolution(net.input, 4), net.input)
+    value = net.lookup(net.relu(net.upsample(net.relu(added))))
+    graph = net.graph(value, net.upsample(net.max_pool(value)))
+    assert layers(graph) == [("conv0", "add1", "relu2", "upsample3", "relu4", "lookup5"),
+                             ("pool6", "upsample7")]
+    inputs = random_inputs(graph, 0)
+    values = evaluate_operations(optimize(graph, TINY), {"x": inputs["x"][0]})
+    expected = evaluate(graph, inputs)
+    for name in graph.outputs:
+        assert np.array_equal(values[name], expected[name][0]), name
+
+
+def test_nothing_is_added_behind_upsampling_nor_upsampled_twice_at_once(
+    builder: Callable[..., Any]
+) -> None:
+    net = builder(0, (4, 6, 6), 31)
+    large = net.upsample(net.convolution(net.input, 4))
+    assert layers(net.graph(net.add(large, large))) == [("conv0", "upsample1"), ("add2",)]
+    net = builder(0, (4, 6, 6), 31)
+    net.upsample(net.upsample(net.convolution(net.input, 4)))
+    larger = net.nodes[-1].output
+    both = net.add(larger, net.upsample(net.upsample(net.input)))
+    assert layers(net.graph(both)) == [
+        ("conv0", "upsample1"), ("upsample2",), ("upsample3",), ("upsample4",), ("add5",)]
+
+
 def test_disjoint_bounds_give_a_constant(builder: Callable[..., Any]) -> None:
     net = builder(0, (4, 6, 6), 31)
     low = net.relu(net.convolution(net.input, 4))
@@ -184,7 +219,8 @@ def test_every_stage_can_be_printed_and_drawn(network: Callable[..., Graph]) -> 
     graph = network(1, 31)
     optimize(graph, TINY, stages=lambda name, stage: seen.update({
         name: format_graph(stage) + draw_graph(stage)}))
-    assert list(seen) == ["graph", "lower", "fuse_clip", "fuse_add", "fuse_lookup", "unfold_inputs"]
+    assert list(seen) == ["graph", "lower", "fuse_upsample", "fuse_clip", "fuse_add", "fuse_lookup",
+                          "unfold_inputs"]
     assert "conv0: Convolution(x) 3x3" in seen["graph"]
     assert "conv0: convolution(x) 3x3" in seen["lower"]
     assert "convolution+add+table" in seen["fuse_lookup"]

@@ -100,7 +100,8 @@ def test_lists_cover_all_weights_and_are_ascending() -> None:
         weight *= random.random((out, sum(channels), 1, 1)) < 0.1
         lists = LaneGroups(TINY, weight, channels)
         assert (np.diff(lists.tiles, axis=1) > 0).all()
-        assert np.abs(lists.packed(narrow=False)).astype(int).sum() == np.abs(weight).astype(int).sum()
+        packed = lists.packed(narrow=False)
+        assert np.abs(packed).astype(int).sum() == np.abs(weight).astype(int).sum()
 
 
 def test_pieces_join_neighbours_of_one_tensor_and_runs_what_is_loaded() -> None:

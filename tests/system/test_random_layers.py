@@ -10,7 +10,12 @@ from pliant.spec.config import preset
 from pliant_hw.dsp import FAMILIES
 from pliant_hw.packed_array import packed
 from pliant_hw.verilog import generate
-from pliant_models.random_layers import EXTRA_KINDS, random_inputs, random_layer
+from pliant_models.random_layers import (
+    DEFORMABLE_KINDS,
+    EXTRA_KINDS,
+    random_inputs,
+    random_layer,
+)
 from pliant_models.torch_reference import torch_reference
 from pliant_sim.core import MemoryTiming
 from pliant_sim.rtl import RtlMachine
@@ -20,6 +25,8 @@ from pliant_sim.simulator import InstructionSimulator
 SEEDS = {"tiny": range(0, 240), "pynq_z2": range(1000, 1060), "ultra96": range(2000, 2060)}
 DEPTHWISE_SEEDS = {"tiny": range(7000, 7120), "pynq_z2": range(8000, 8040),
                    "ultra96": range(9000, 9040)}
+DEFORMABLE_SEEDS = {"tiny": range(10000, 10120), "pynq_z2": range(11000, 11020),
+                    "ultra96": range(12000, 12040)}
 CHUNK = 10
 
 
@@ -74,6 +81,16 @@ def test_depthwise_layers_give_the_same_integers(name: str, first: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [(name, first) for name, seeds in DEFORMABLE_SEEDS.items() for first in seeds[::CHUNK]],
+)
+def test_deformable_layers_give_the_same_integers(name: str, first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        check(name, seed, kind=DEFORMABLE_KINDS[seed % len(DEFORMABLE_KINDS)])
+
+
+@pytest.mark.slow
 def test_a_few_random_layers_on_the_tiny_core_with_a_packed_array() -> None:
     for seed in range(5100, 5112):
         check("tiny", seed, family="DSP48E1")
@@ -87,6 +104,11 @@ def test_random_layers_on_a_core_with_cascades_of_sixteen() -> None:
 
 def test_a_few_depthwise_layers_on_the_tiny_core() -> None:
     for seed, kind in enumerate(EXTRA_KINDS, start=7300):
+        check("tiny", seed, kind=kind)
+
+
+def test_a_few_deformable_layers_on_the_tiny_core() -> None:
+    for seed, kind in enumerate(DEFORMABLE_KINDS, start=10300):
         check("tiny", seed, kind=kind)
 
 

@@ -230,8 +230,10 @@ def run_post(
                     clip_min=instruction.add_clip_min, clip_max=instruction.add_clip_max)
             if instruction.table_enable:
                 result = table[result.astype(np.int64) & 255]
-            zoom = 1 + instruction.upsample
+            zoom = 2 if instruction.upsample else 1
             for dy, dx in itertools.product(range(zoom), repeat=2):
+                if zoom == 2 and not instruction.upsample >> (2 * dy + dx) & 1:
+                    continue
                 place = features.place(
                     instruction.destination, instruction.destination_group_stride,
                     instruction.destination_row_stride, group,

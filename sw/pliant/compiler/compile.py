@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pliant.compiler.fuse import fuse_add, fuse_clip, fuse_lookup, fuse_upsample
-from pliant.compiler.graph import Graph, SelectChannels
+from pliant.compiler.graph import Graph, SelectChannels, Upsample
 from pliant.compiler.lower import lower
 from pliant.compiler.memory_plan import Constants
 from pliant.compiler.operation import operations
+from pliant.compiler.phases import split_phases
 from pliant.compiler.plan import Planner
 from pliant.compiler.schedule import Scheduler
 from pliant.compiler.select import select_channels
+from pliant.compiler.stages import order_companions
 from pliant.compiler.tokens import place_tokens
 from pliant.compiler.unfold import unfold_inputs
+from pliant.compiler.upsample import delay_upsampling
 from pliant.compiler.validate import validate_graph, validate_operation
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import End
@@ -51,9 +54,9 @@ def compile_graph(
     config : AcceleratorConfig
         What it will run on.
     keep_tensors : bool
-        Give every tensor that is computed a place of its own in DDR and name it in the layer map,
-        so that it can be read after a run. Tensors that stay on chip are stored as well; else the
-        instructions differ in addresses and tokens alone.
+        Give every tensor that is computed a place of its own in DDR and name those of `graph` in
+        the layer map, so that they can be read after a run. Tensors that stay on chip are stored as
+        well; else the instructions differ in addresses and tokens alone.
     fuse : bool
         Merge Clip, Add, Lookup and Upsample into the layers before them, and SelectChannels into
         those behind. The tensor between two merged layers exists nowhere; compile with
@@ -75,11 +78,13 @@ def compile_graph(
     plan = Planner(lowered, config, keep_tensors=keep_tensors).run(constants)
     schedule = Scheduler(config, plan.stages).run()
     instructions = place_tokens([*schedule.instructions, End()], config)
+    named = graph.tensors()
     layers = tuple(
         LayerInfo(
             name=" + ".join(operation.layers), kind=operation.kind, macs=operation.macs,
             estimated_cycles=cycles, instructions=_ranges(schedule.layers, index),
-            output=plan.tensors[operation.output.name].info if keep_tensors else None)
+            output=plan.tensors[operation.output.name].info
+            if keep_tensors and operation.output.name in named else None)
         for index, (operation, cycles) in enumerate(
             zip(operations(lowered), plan.estimated_cycles, strict=True))
     )
@@ -101,11 +106,15 @@ def optimize(
         return stage
 
     show("graph", graph)
+    if fuse and any(isinstance(node, Upsample) for node in graph.nodes):
+        graph = show("delay_upsampling", delay_upsampling(graph))
     lowered = show("lower", lower(graph, config))
     if any(isinstance(node, SelectChannels) for node in graph.nodes):
         lowered = show("select_channels", select_channels(lowered, config, keep=not fuse))
     for fusing in FUSING if fuse else ():
         lowered = show(fusing.__name__, fusing(lowered))
+    lowered = show("split_phases", split_phases(lowered, config)) if fuse else lowered
+    lowered = show("order_companions", order_companions(lowered))
     return show("unfold_inputs", unfold_inputs(lowered, config))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from pliant.compiler.layer_buffers import LayerBuffers, region_fields
 from pliant.compiler.layer_constants import LayerConstants
 from pliant.compiler.memory_plan import Constants, DdrTensor, Rectangle
 from pliant.compiler.operation import Reduction
+from pliant.compiler.phases import PHASES
 from pliant.compiler.pieces import Piece
 from pliant.compiler.step import Extent, Step, StoreTask, Sums
 from pliant.compiler.tiling import Tiling
@@ -22,6 +24,10 @@ from pliant.spec.sampling import FRACTION_BITS
 
 _SOURCES = {Reduction.MAXIMUM: Source.MAXIMUM, Reduction.SUM: Source.SUM,
             Reduction.DEPTHWISE: Source.DEPTHWISE}
+
+
+EVERY_PIXEL = 0b1111
+"""Of a block of 2x2: a result is repeated."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,9 @@ class LayerSteps:
     def _add_steps(self, place: Place) -> None:
         if self.geometry.matrix:
             self.steps += self._matrix_steps(place)
-        if place.last:
+        if place.last and self.operation.phased:
+            self._add_phases(place)
+        elif place.last:
             self.steps.append(self._post_step(place))
             self._sums = Sums()
 
@@ -309,7 +317,7 @@ class LayerSteps:
         fields = self._requantization_fields() | {
             "groups": groups[1] - groups[0], "out_height": band.outputs,
             "out_width": columns.outputs, "parameters": parameters,
-            "upsample": int(self.operation.upsample),
+            "upsample": EVERY_PIXEL if self.operation.upsample else 0,
         }
         if self.operation.table is not None:
             step.table = self.buffers.table(step)
@@ -321,6 +329,20 @@ class LayerSteps:
             fields |= self._residual_fields(step, self.residual, read)
         step.post = Post(**fields)
         return step
+
+    def _add_phases(self, place: Place) -> None:
+        """Add a step for each phase, to one output; all that they need is there for the first."""
+        whole = self._post_step(place)
+        assert whole.post is not None
+        for phase in range(PHASES):
+            row, column = divmod(phase, 2)
+            last = phase == PHASES - 1
+            self.steps.append(dataclasses.replace(
+                whole, loads=[] if phase else whole.loads, stores=whole.stores if last else [],
+                completes=last, post=dataclasses.replace(
+                    whole.post, upsample=1 << phase, kernel_height=2, kernel_width=2,
+                    origin_y=whole.post.origin_y + row, origin_x=whole.post.origin_x + column,
+                    taps=whole.post.taps + phase * self.geometry.output_groups)))
 
     def _region(
         self, groups: tuple[int, int], band: Span, columns: Span, zoom: int

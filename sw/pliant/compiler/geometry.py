@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pliant.compiler.graph import Shape, Tensor
 from pliant.compiler.operation import Operation, Reduction
+from pliant.compiler.phases import PHASES
 from pliant.compiler.pieces import LaneGroups
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.memory import ceil_div, pass_words, patch_grid, round_up, row_patches, row_pitch
@@ -105,7 +106,7 @@ class Geometry:
         """Return what tells it from geometries that are tiled differently."""
         operation = self.operation
         return (self.config, self.input_shape, operation.output.shape, operation.reduction,
-                operation.window, operation.sampling, operation.upsample,
+                operation.window, operation.sampling, operation.upsample, operation.phased,
                 operation.residual is None, operation.table is None, self.shared_record,
                 self.more_channels, operation.narrow_weights,
                 None if not self.matrix or self.lane_groups.whole
@@ -194,13 +195,17 @@ class Geometry:
 
     @property
     def patches(self) -> int:
-        """Patches of a window: the tap words of a lane group."""
+        """Patches of a window, or of its phases: the tap words of a lane group."""
+        if self.operation.phased:
+            return PHASES
         return patches(self.operation.window.kernel, self.operation.window.dilation)
 
     def row_cycles(self, outputs: int) -> int:
         """Return the cycles that the post unit takes for a row of `outputs` of a lane group."""
         if self.matrix:
             return outputs
+        if self.operation.phased:
+            return PHASES * outputs
         window = self.operation.window
         return row_patches(window.kernel, window.stride[1], window.dilation, outputs,
                            depthwise=self.depthwise)

@@ -168,6 +168,9 @@ class LayerBuffers:
         """Return the buffer of the depthwise weights and where those of `groups` begin in it."""
         words = self.geometry.patches
         span = (groups[0] * words, groups[1] * words)
+        if self.geometry.operation.phased:  # all are resident, phase by phase
+            whole = self.geometry.output_groups * words
+            return self._kernels(step, Target.TAPS, (0, whole), whole), groups[0]
         if self.tiling.weights_resident:
             whole = self.geometry.output_groups * words
             return self._kernels(step, Target.TAPS, span, whole), span[0]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pliant.compiler.geometry import Geometry
 from pliant.compiler.memory_plan import Constants
+from pliant.compiler.phases import PHASES
 from pliant.spec.memory import ceil_div, pack_parameters, pack_taps
 
 
@@ -33,10 +34,7 @@ class LayerConstants:
         config, operation = geometry.config, geometry.operation
         self.weights = self.table = 0
         if operation.weight is not None:
-            self.weights = constants.place(
-                pack_taps(config, operation.weight, operation.window.dilation)
-                if geometry.depthwise else geometry.lane_groups.packed(
-                    narrow=operation.narrow_weights))
+            self.weights = constants.place(_packed(geometry, operation.weight))
         values = [operation.bias, operation.requantization.multiplier,
                   operation.requantization.shift]
         per_tile = channel_groups * config.lanes
@@ -49,6 +47,16 @@ class LayerConstants:
         self.parameters = constants.place(packed)
         if operation.table is not None:
             self.table = constants.place(operation.table)
+
+
+def _packed(geometry: Geometry, weight: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Return weights as the load unit brings them: tap words phase by phase, or passes."""
+    config, operation = geometry.config, geometry.operation
+    if operation.phased:
+        return np.stack([pack_taps(config, weight[:, phase], (1, 1)) for phase in range(PHASES)])
+    if geometry.depthwise:
+        return pack_taps(config, weight, operation.window.dilation)
+    return geometry.lane_groups.packed(narrow=operation.narrow_weights)
 
 
 def _spread(values: NDArray[np.int64], count: int, cols: int) -> NDArray[np.int64]:

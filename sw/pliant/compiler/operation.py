@@ -71,8 +71,9 @@ class Operation(Node):
 
     `bias` is int64 (out,) and has the input's zero point folded in; `weight` is int8 (out, in,
     kernel height, kernel width) for Reduction.CONVOLUTION, (out, kernel height, kernel width) for
-    Reduction.DEPTHWISE, else None; `table` is int8 (256,) or None. `layers` are the names of the
-    graph nodes that it computes, `macs` their useful multiply-accumulates.
+    Reduction.DEPTHWISE, (out, 4, 2, 2) if `phased`, else None; `table` is int8 (256,) or None.
+    `layers` are the names of the graph nodes that it computes, `macs` their useful
+    multiply-accumulates.
     """
 
     reduction: Reduction
@@ -88,6 +89,8 @@ class Operation(Node):
     sampling: Sampling | None = None
     upsample: bool = False
     """Every result becomes 2x2 pixels of the output, whose sides are thus even."""
+    phased: bool = False
+    """Each of the four is a result of its own, see :mod:`pliant.compiler.phases`."""
 
     @property
     def windows(self) -> tuple[str, ...]:
@@ -119,7 +122,7 @@ class Operation(Node):
                   + " int4" * self.narrow_weights]
         stages += ["add"] if self.residual else []
         stages += ["table"] if self.table is not None else []
-        stages += ["upsample"] if self.upsample else []
+        stages += ["phases"] if self.phased else ["upsample"] if self.upsample else []
         return "+".join(stages)
 
 

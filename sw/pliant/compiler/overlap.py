@@ -124,7 +124,8 @@ class _Machine:
             if step.sums is not None:
                 self._banks.append(end)
         if step.writes is not None:
-            self._times(step.writes)[...] = end
+            if step.completes:
+                self._times(step.writes)[...] = end
             slot = step.writes.part.buffer.slot
             assert slot is not None
             self._occupants[slot] = step.writes.part

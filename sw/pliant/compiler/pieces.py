@@ -67,6 +67,7 @@ class LaneGroups:
         self._source = np.repeat(np.arange(len(sizes)), sizes)
         self._local = np.concatenate([np.arange(size) for size in sizes])
         self.tiles = self._choose(self._needed())
+        self._readings: dict[frozenset[int], tuple[float, float]] = {}
 
     @property
     def uniform(self) -> bool:
@@ -138,18 +139,20 @@ class LaneGroups:
         return max(int(loaded[:, start:start + chunk].sum(axis=1).max())
                    for start in range(0, loaded.shape[1], chunk))
 
-    def loaded_share(self, resident: frozenset[int]) -> float:
-        """Return the share of what tiles multiply that is not of `resident` tensors."""
-        return float(self._loaded(resident).mean())
-
     def _loaded(self, resident: frozenset[int]) -> NDArray[np.bool_]:
         return ~np.isin(self._source[self.tiles], list(resident))
 
-    def runs(self, resident: frozenset[int]) -> float:
-        """Return the Matrix instructions of a tile, on average: see `split`."""
-        total = self.tiles.shape[1]
-        counts = [len(self.split(tile, (0, total), resident)) for tile in range(len(self.tiles))]
-        return sum(counts) / len(counts)
+    def reading(self, resident: frozenset[int]) -> tuple[float, float]:
+        """Return the share of what tiles multiply that is loaded, and the runs of a tile (`split`).
+
+        Both on average, with `resident` tensors on chip.
+        """
+        if resident not in self._readings:
+            tiles = range(1 if self.uniform else len(self.tiles))
+            span = 0, self.tiles.shape[1]
+            runs = sum(len(self.split(tile, span, resident)) for tile in tiles) / len(tiles)
+            self._readings[resident] = float(self._loaded(resident).mean()), runs
+        return self._readings[resident]
 
     def split(
         self, tile: int, span: tuple[int, int], resident: frozenset[int]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +15,13 @@ from pliant.compiler.errors import CompileError
 from pliant.compiler.geometry import Geometry, halvings
 from pliant.compiler.graph import Graph
 from pliant.compiler.memory_plan import Constants, DdrTensor, place_tensors
-from pliant.compiler.operation import Operation, Reduction, consumers, operations
+from pliant.compiler.operation import consumers, operations
 from pliant.compiler.overlap import interleave
 from pliant.compiler.residents import Residents
 from pliant.compiler.schedule import Stage
+from pliant.compiler.stages import form_stages
 from pliant.compiler.step import Step
-from pliant.compiler.tiling import Placement, Tiling, choose_tiling
+from pliant.compiler.tiling import OnChip, Placement, Tiling, choose_tiling
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.memory import ceil_div
 
@@ -26,6 +29,8 @@ PART_SLOTS = 2
 """Parts of a tensor between overlapped layers: one is written while another is read."""
 PARTS_DRAFTED = 6
 """Heights of a part that fit, from the largest on, that are compared by a rough estimate."""
+COMPANION_SHARES = (4, 2)
+"""Parts of the feature buffer that are tried for a layer beside those that read one another."""
 PARTS_TRIED = 2
 """Of these, the best that are played on the model of the units."""
 
@@ -44,17 +49,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a stage may rely on: room in the feature buffer, and which tensors are on chip.
-
-    `sources` are numbers of tensors that the first window reads, `displacements` of those that
-    displace it.
-    """
+    """What a stage may rely on: room in the feature buffer, and what of its layers is on chip."""
 
     depth: int
-    sources: frozenset[int] = frozenset()
-    displacements: frozenset[int] = frozenset()
-    residual: bool = False
-    result: bool = False
+    layers: tuple[OnChip, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Planner:
         tensors = graph.tensors()
         self.geometries = [Geometry.of(operation, config, tensors)
                            for operation in self.operations]
-        self.stages = _pair_up(graph)
+        self.stages = form_stages(self.operations, consumers(graph))
         drafts, _ = place_tensors(graph, config, reuse=False)
         self._drafts = {name: Home(ddr) for name, ddr in drafts.items()}
         self.residents = Residents(config.feature_depth)
@@ -96,11 +94,11 @@ class Planner:
 
     def run(self, constants: Constants) -> Plan:
         """Return the plan; weights, parameters and tables go to `constants`."""
-        self._split_slow_pairs()
+        self._split_slow_stages()
         self._choose_residents()
         chosen = [self._best(stage, self._surroundings(i)) for i, stage in enumerate(self.stages)]
         between = {self.operations[stage[0]].output.name
-                   for stage in self.stages if len(stage) == 2}
+                   for stage in self.stages if self._chain(stage) == 2}
         on_chip = set() if self.keep else between | set(self.residents)
         tensors, scratch = place_tensors(
             self.graph, self.config, reuse=not self.keep, without=on_chip, stages=self.stages)
@@ -122,50 +120,47 @@ class Planner:
 
     # Stages
 
-    def _split_slow_pairs(self) -> None:
-        """Compute layers one after the other where overlap does not pay or does not fit."""
-        stages: list[tuple[int, ...]] = []
-        room = Surroundings(self.config.feature_depth)
-        for stage in self.stages:
-            single: list[tuple[int, ...]] = [(layer,) for layer in stage]
-            if len(stage) == 2 and not self._pays(stage, single, room):
-                stages += single
-            else:
-                stages.append(stage)
-        self.stages = stages
+    def _chain(self, stage: tuple[int, ...]) -> int:
+        """Return how many layers of a stage, from the first on, read one another."""
+        first, *others = (self.operations[layer] for layer in stage)
+        return 2 if others and first.output.name in others[0].inputs else 1
 
-    def _pays(
-        self, pair: tuple[int, ...], single: Sequence[tuple[int, ...]], room: Surroundings
-    ) -> bool:
-        apart = sum(self._best(stage, room).cycles for stage in single)
+    def _split_slow_stages(self) -> None:
+        """Compute layers one after the other where overlap does not pay or does not fit."""
+        self.stages = [part for stage in self.stages for part in self._split(stage)]
+
+    def _split(self, stage: tuple[int, ...]) -> list[tuple[int, ...]]:
+        if len(stage) == 1:
+            return [stage]
+        apart = [*self._split(stage[:-1]), stage[-1:]]
         try:
-            return self._best(pair, room).cycles < apart
+            together = self._alone(stage)
         except CompileError:
-            return False
+            return apart
+        return [stage] if together < sum(map(self._alone, apart)) else apart
+
+    def _alone(self, stage: tuple[int, ...]) -> int:
+        """Return the cycles of a stage with the whole feature buffer for itself."""
+        return self._best(stage, Surroundings(
+            self.config.feature_depth, tuple(OnChip() for _ in stage))).cycles
 
     def _best(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
         """Return the fastest way to compute a stage; CompileError if it does not fit.
 
         Equal layers are tiled once.
         """
-        key = room, *(self._signatures[layer] for layer in stage)
+        key = room, self._chain(stage), *(self._signatures[layer] for layer in stage)
         if key not in self._known:
             self._known[key] = self._compute(stage, room)
         return self._known[key]
 
     def _compute(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
-        if len(stage) == 2:
-            return self._pair(stage, room)
-        placement = Placement(depth=room.depth, sources=room.sources,
-                              displacements=room.displacements, residual=room.residual,
-                              result=room.result)
-        tiling = choose_tiling(self.geometries[stage[0]], placement)
-        return Chosen((tiling,), tiling.cycles)
-
-    def _pair(self, stage: tuple[int, ...], room: Surroundings) -> Chosen:
+        if len(stage) == 1:
+            tiling = choose_tiling(self.geometries[stage[0]], Placement(
+                depth=room.depth, on_chip=room.layers[0]))
+            return Chosen((tiling,), tiling.cycles)
         best: Chosen | None = None
-        drafts = sorted(itertools.islice(self._pair_candidates(stage, room), PARTS_DRAFTED),
-                        key=lambda choice: choice.cycles)
+        drafts = sorted(self._drafts_of(stage, room), key=lambda choice: choice.cycles)
         for choice in drafts[:PARTS_TRIED]:
             _, _, cycles = self._steps(stage, choice, self._draft_homes(stage, room),
                                        Constants(self.config), 0)
@@ -176,37 +171,75 @@ class Planner:
                                "compute them one after the other")
         return best
 
-    def _pair_candidates(
-        self, stage: tuple[int, ...], room: Surroundings
+    def _drafts_of(self, stage: tuple[int, ...], room: Surroundings) -> Iterator[Chosen]:
+        """Yield ways to compute a stage of several layers, with rough estimates."""
+        chain = self._chain(stage)
+        matrices = sum(self.geometries[layer].matrix for layer in stage)
+        if chain == len(stage):
+            yield from itertools.islice(
+                self._chains(stage, room, room.depth, matrices), PARTS_DRAFTED)
+            return
+        last = self.geometries[stage[-1]]
+        for share in COMPANION_SHARES:
+            try:
+                companion = choose_tiling(last, Placement(
+                    depth=room.depth // share, on_chip=room.layers[-1], matrices=matrices,
+                    companion=True))
+            except CompileError:
+                continue
+            for choice in itertools.islice(self._chains(
+                    stage[:chain], room, room.depth - companion.arena(), matrices), PARTS_DRAFTED):
+                yield Chosen((*choice.tilings, companion), max(choice.cycles, companion.cycles),
+                             choice.part_rows)
+
+    def _chains(
+        self, stage: tuple[int, ...], room: Surroundings, depth: int, matrices: int
     ) -> Iterator[Chosen]:
-        first, second = (self.geometries[layer] for layer in stage)
+        """Yield ways to compute layers of which each reads the one before."""
+        geometries = [self.geometries[layer] for layer in stage]
+        first = geometries[0]
+        if len(stage) == 1:
+            with contextlib.suppress(CompileError):
+                tiling = choose_tiling(first, Placement(
+                    depth=depth, on_chip=room.layers[0], matrices=matrices))
+                yield Chosen((tiling,), tiling.cycles)
+            return
         for rows in halvings(first.rows.outputs):
-            left = room.depth - PART_SLOTS * chip_size(
-                self.config, first.operation.output.shape, rows)
+            part_rows = first.zoom * rows
+            left = depth - PART_SLOTS * chip_size(
+                self.config, first.operation.output.shape, part_rows)
             try:
                 one = choose_tiling(first, Placement(
-                    depth=left // 2, sources=room.sources, result=True, tile_rows=rows))
-                two = choose_tiling(second, Placement(
-                    depth=left - one.arena(), sources=frozenset({0}), residual=room.residual,
-                    result=room.result, tile_rows=rows))
+                    depth=left // 2, tile_rows=rows, matrices=matrices,
+                    on_chip=dataclasses.replace(room.layers[0], result=True)))
+                two = choose_tiling(geometries[1], Placement(
+                    depth=left - one.arena(), tile_rows=part_rows, matrices=matrices,
+                    on_chip=dataclasses.replace(room.layers[1], sources=frozenset({0}))))
             except CompileError:
                 continue
             short, long = sorted((one.cycles, two.cycles))
             parts = ceil_div(first.rows.outputs, rows)
-            yield Chosen((one, two), long + short // parts, rows)
+            yield Chosen((one, two), long + short // parts, part_rows)
 
     def _draft_homes(self, stage: tuple[int, ...], room: Surroundings) -> dict[str, Home]:
         """Return homes as `room` says, at addresses of no meaning."""
         homes = dict(self._drafts)
-        first, last = self.operations[stage[0]], self.operations[stage[-1]]
-        names = {name: i in room.sources for i, name in enumerate(first.windows)}
-        names |= {name: i in room.displacements for i, name in enumerate(first.displacements)}
-        names[last.output.name] = room.result
-        homes[first.output.name] = Home()  # not stored, or the estimate would know of keep_tensors
-        if last.residual is not None:
-            names[last.inputs[-1]] = room.residual
-        for name, on_chip in names.items():
-            if on_chip:
+        names: dict[str, bool] = {}
+        for layer, on_chip in zip(stage, room.layers, strict=True):
+            operation = self.operations[layer]
+            names |= {name: i in on_chip.sources for i, name in enumerate(operation.windows)}
+            names |= {name: i in on_chip.displacements
+                      for i, name in enumerate(operation.displacements)}
+            names[operation.output.name] = on_chip.result
+            if operation.residual is not None:
+                names[operation.inputs[-1]] = on_chip.residual
+        if self._chain(stage) == 2:
+            # Not stored, or the estimate would know of keep_tensors.
+            between = self.operations[stage[0]].output.name
+            homes[between] = Home()
+            del names[between]
+        for name, held in names.items():
+            if held:
                 shape = self.graph.tensors()[name].shape
                 size = chip_size(self.config, shape)
                 homes[name] = Home(chip=ChipTensor(self.config, shape, [Slot(0, size)]))
@@ -247,15 +280,15 @@ class Planner:
     # Tensors that stay on chip
 
     def _surroundings(self, index: int) -> Surroundings:
-        stage = self.stages[index]
-        first, last = self.operations[stage[0]], self.operations[stage[-1]]
         start, end = self.residents.gap(index)
-        return Surroundings(
-            end - start,
-            sources=self._resident(first.windows),
-            displacements=self._resident(first.displacements),
-            residual=last.residual is not None and last.inputs[-1] in self.residents,
-            result=last.output.name in self.residents)
+        operations = (self.operations[layer] for layer in self.stages[index])
+        return Surroundings(end - start, tuple(
+            OnChip(sources=self._resident(operation.windows),
+                   displacements=self._resident(operation.displacements),
+                   residual=(operation.residual is not None
+                             and operation.inputs[-1] in self.residents),
+                   result=operation.output.name in self.residents)
+            for operation in operations))
 
     def _resident(self, names: Sequence[str]) -> frozenset[int]:
         return frozenset(i for i, name in enumerate(names) if name in self.residents)
@@ -295,32 +328,6 @@ class Planner:
         return {name: lives[name] for name in made
                 if name in lives and name not in self.graph.outputs
                 and max(tensors[name].shape[1:]) <= MAX_SIDE}
-
-
-def _pair_up(graph: Graph) -> list[tuple[int, ...]]:
-    """Return the layers in order, a window of the post unit with the pointwise layer behind it."""
-    layers = operations(graph)
-    reads = consumers(graph)
-    stages: list[tuple[int, ...]] = []
-    index = 0
-    while index < len(layers):
-        pair = layers[index:index + 2]
-        together = len(pair) == 2 and _overlap(*pair) and reads[pair[0].output.name] == 1
-        stages.append((index, index + 1) if together else (index,))
-        index += len(stages[-1])
-    return stages
-
-
-def _overlap(first: Operation, second: Operation) -> bool:
-    """Whether `second` needs the matrix unit and of `first` just one pixel for each of its own."""
-    window = second.window
-    padding = window.padding
-    pointwise = (window.kernel == (1, 1) and window.stride == (1, 1)
-                 and not any((padding.top, padding.left, padding.bottom, padding.right)))
-    return (first.reduction is not Reduction.CONVOLUTION and not first.upsample
-            and second.reduction is Reduction.CONVOLUTION
-            and pointwise and second.windows == (first.output.name,) and second.sampling is None
-            and (first.table is None or second.table is None))
 
 
 def _shares(choice: Chosen) -> Sequence[int]:

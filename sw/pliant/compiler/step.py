@@ -80,6 +80,8 @@ class Step:
     output: Buffer | None = None
     reads: list[Extent] = field(default_factory=list)
     writes: Extent | None = None
+    completes: bool = True
+    """Whether what is written is then complete; else later steps of the layer write more of it."""
 
     def buffers(self) -> Iterator[Buffer]:
         """Yield all that must be on chip when the step runs."""

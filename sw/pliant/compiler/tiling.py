@@ -30,6 +30,11 @@ MAX_INPUT_SLOTS = 4
 """For windows of the post unit, whose inputs are loaded in small pieces; else there are two."""
 MAX_OUTPUT_SLOTS = 4
 WIDTHS_TRIED = 2
+STEP_GAIN = 2e-4
+"""Share of the cycles that a pixel more in a companion's step is taken to be worth."""
+SHARED_WEIGHTS = 8
+"""Part of the weight buffer that one of two layers takes at a time. Each holds two such, or a
+quarter that stays: wherever these stand, what is left has a gap for the next one."""
 
 _LIMITS = {field.name: field.maximum for field in fields(Load)}
 _MAX_GROUPS = {field.name: field.maximum for field in fields(Matrix)}["groups"]
@@ -69,6 +74,20 @@ class Tiling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnChip:
+    """Which tensors of a layer are on chip: not loaded, or not stored.
+
+    `sources` are numbers of tensors that its window reads, `displacements` of those of offsets (0)
+    and masks (1).
+    """
+
+    sources: frozenset[int] = frozenset()
+    displacements: frozenset[int] = frozenset()
+    residual: bool = False
+    result: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Placement:
     """What a tiling may rely on.
 
@@ -76,22 +95,21 @@ class Placement:
     ----------
     depth : int
         Bank addresses of the feature buffer that the layer may take.
-    sources : frozenset of int
-        Numbers of the window's tensors that are on chip and not loaded.
-    displacements : frozenset of int
-        Likewise of the tensors of offsets (0) and masks (1).
-    residual, result : bool
-        The tensor is on chip: not loaded, or not stored.
+    on_chip : OnChip
+        Which tensors are neither loaded nor stored.
     tile_rows : int or None
         Rows of outputs of every tile, which is then as wide as the tensor.
+    matrices : int
+        Layers that share the weight buffer.
+    companion : bool
+        The layer runs beside others of the post unit.
     """
 
     depth: int
-    sources: frozenset[int] = frozenset()
-    displacements: frozenset[int] = frozenset()
-    residual: bool = False
-    result: bool = False
+    on_chip: OnChip = OnChip()
     tile_rows: int | None = None
+    matrices: int = 1
+    companion: bool = False
 
 
 def choose_tiling(geometry: Geometry, placement: Placement | None = None) -> Tiling:
@@ -111,22 +129,31 @@ def choose_tiling(geometry: Geometry, placement: Placement | None = None) -> Til
     """
     if placement is None:
         placement = Placement(depth=geometry.config.feature_depth)
-    _check_weights(geometry)
+    _check_weights(geometry, placement)
     _check_displacements(geometry)
     best: Tiling | None = None
     for candidate in _candidates(geometry, placement):
-        if best is None or _cost(candidate) < _cost(best):
+        if best is None or _cost(candidate, placement) < _cost(best, placement):
             best = candidate
     if best is None:
         raise _does_not_fit(geometry)
     return best
 
 
-def _cost(tiling: Tiling) -> tuple[int, int]:
-    return tiling.cycles, tiling.traffic
+def _cost(tiling: Tiling, placement: Placement) -> tuple[float, int, int]:
+    """Return what to minimise; long steps count for cycles where a layer runs beside others.
+
+    Accumulators then hold what the matrix unit does while the post unit is busy elsewhere.
+    """
+    pixels = tiling.band_height * tiling.tile_width if placement.companion else 0
+    return tiling.cycles * (1 - STEP_GAIN * pixels), tiling.cycles, tiling.traffic
 
 
-def _check_weights(geometry: Geometry) -> None:
+def _check_weights(geometry: Geometry, placement: Placement) -> None:
+    if placement.matrices > 1 and geometry.matrix and (
+            geometry.group_words * SHARED_WEIGHTS > geometry.config.weight_depth):
+        raise CompileError(geometry.operation.name, "its weights leave no room for another layer's",
+                           "compute one after the other")
     if geometry.matrix and geometry.group_words > geometry.config.weight_depth:
         kernel = geometry.operation.window.kernel
         raise CompileError(
@@ -235,7 +262,7 @@ def _fill(
     most = min(groups, _MAX_GROUPS)
     if not geometry.matrix and not geometry.shared_record:
         most = min(most, config.groups_per_tile)  # an instruction names cols records
-    resident = _resident(geometry)
+    resident = _resident(geometry, placement)
     if geometry.depthwise and not resident:  # the next taps are loaded beside those in use
         most = min(most, max(1, config.tap_depth // 2 // geometry.patches))
     for chunk in halvings(most):
@@ -265,7 +292,7 @@ def _output_size(geometry: Geometry, band: int, width: int, groups: int) -> int:
 def _displacement_groups(geometry: Geometry, placement: Placement) -> int:
     """Return the lane groups of offsets and masks that are loaded."""
     return sum(groups for index, groups in enumerate(geometry.displacement_groups)
-               if index not in placement.displacements)
+               if index not in placement.on_chip.displacements)
 
 
 def _displacement_size(geometry: Geometry, placement: Placement, band: int, width: int) -> int:
@@ -299,8 +326,8 @@ def _slots(
 def _loaded_groups(geometry: Geometry, placement: Placement, chunk: int) -> int:
     """Return the lane groups of a chunk that an input slot holds."""
     if geometry.matrix:
-        return geometry.lane_groups.most_loaded(chunk, placement.sources)
-    return 0 if placement.sources else chunk
+        return geometry.lane_groups.most_loaded(chunk, placement.on_chip.sources)
+    return 0 if placement.on_chip.sources else chunk
 
 
 def _same_inputs(geometry: Geometry) -> bool:
@@ -310,22 +337,23 @@ def _same_inputs(geometry: Geometry) -> bool:
 
 def _stored(placement: Placement) -> int:
     """Return 1 if outputs leave through slots of their own, else 0."""
-    return int(not placement.result)
+    return int(not placement.on_chip.result)
 
 
 def _residual(geometry: Geometry, placement: Placement) -> int:
     """Return 1 if residuals are loaded, else 0."""
-    return int(geometry.operation.residual is not None and not placement.residual)
+    return int(geometry.operation.residual is not None and not placement.on_chip.residual)
 
 
-def _resident(geometry: Geometry) -> bool:
-    """Whether all weights (or taps) fit their buffer."""
+def _resident(geometry: Geometry, placement: Placement) -> bool:
+    """Whether all weights (or taps) fit their buffer, or the share of it."""
     config = geometry.config
     if geometry.depthwise:
         return geometry.output_groups * geometry.patches <= config.tap_depth
     tiles = ceil_div(geometry.output_groups, config.groups_per_tile)
     words = tiles * geometry.input_groups * geometry.group_words
-    return geometry.matrix and words <= config.weight_depth
+    share = 1 if placement.matrices == 1 else 4
+    return geometry.matrix and words <= config.weight_depth // share
 
 
 def _tiling(
@@ -333,11 +361,12 @@ def _tiling(
     channel_groups: int, order: str, slots: dict[str, int],
 ) -> Tiling:
     config = geometry.config
-    resident = _resident(geometry)
+    resident = _resident(geometry, placement)
     weight_chunk = chunk
     if geometry.matrix and not resident:
-        half = max(geometry.group_words, config.weight_depth // 2)
-        weight_chunk = min(chunk, half // geometry.group_words)
+        share = 2 if placement.matrices == 1 else SHARED_WEIGHTS
+        most = max(geometry.group_words, config.weight_depth // share)
+        weight_chunk = min(chunk, most // geometry.group_words)
         weight_chunk = _even_part(chunk, weight_chunk)
     cut = Tiling(
         tile_height=tile, band_height=band, tile_width=width, channel_groups=channel_groups,
@@ -396,10 +425,9 @@ def _estimate(
                 * sum(s.inputs for s in columns.split(tiling.tile_width)) * config.lanes
                 * min(tiling.input_chunk, geometry.input_groups)) / tiles
     runs = 1.0
-    loaded = not placement.sources
-    if geometry.matrix and (placement.sources or geometry.sources > 1):
-        share = geometry.lane_groups.loaded_share(placement.sources)
-        runs = geometry.lane_groups.runs(placement.sources)
+    loaded = not placement.on_chip.sources
+    if geometry.matrix and (placement.on_chip.sources or geometry.sources > 1):
+        share, runs = geometry.lane_groups.reading(placement.on_chip.sources)
         per_load, loaded = per_load * share, share > 0
     input_loads = loads(nest, input_key) if loaded else 0
     weight_loads = weight_bytes = 0

@@ -167,7 +167,7 @@ def _post(post: Post, config: AcceleratorConfig) -> Iterator[Access]:
             post.residual, post.residual_group_stride, post.residual_row_stride, post.groups,
             (post.residual_y, post.residual_y + post.out_height),
             (post.residual_x, post.residual_x + post.out_width), write=False)
-    zoom = 1 + post.upsample
+    zoom = 2 if post.upsample else 1
     yield from _region(
         post.destination, post.destination_group_stride, post.destination_row_stride, post.groups,
         (post.destination_y, post.destination_y + zoom * post.out_height),

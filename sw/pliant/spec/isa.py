@@ -332,8 +332,9 @@ class Post(Instruction):
     `clip_min`..`clip_max`; if `add_enable`, add the residual word of group g at
     ``(residual_y + y, residual_x + x)`` as :func:`pliant.spec.numerics.add` does; if
     `table_enable`, replace v by ``table[v & 255]``. Written to group g at
-    ``(destination_y + y, destination_x + x)``; with `upsample` to the four pixels from
-    ``(destination_y + 2*y, destination_x + 2*x)`` on, one address of all banks.
+    ``(destination_y + y, destination_x + x)``; with `upsample` to those of the four pixels from
+    ``(destination_y + 2*y, destination_x + 2*x)`` on that have a bit in it, one address of the
+    banks.
     """
 
     opcode: ClassVar[int] = 5
@@ -368,7 +369,8 @@ class Post(Instruction):
     destination_row_stride: int = bits(12, "bank addresses from a row pair to the next")
     destination_y: int = bits(11, "row of output (0, 0) in its region")
     destination_x: int = bits(11, "column of output (0, 0) in its region")
-    upsample: int = bits(1, "write each word to 2x2 pixels; destination_y and _x are even")
+    upsample: int = bits(4, "pixels of a block of 2x2, row by row, that a word is written to; 0: "
+                            "no blocks, else destination_y and _x are even")
     parameters: int = bits(12, "first of cols parameter records; a multiple of cols",
                            depth="parameter_depth")
     rounding: int = bits(2, "rounding of both shifts", values=Rounding)
