@@ -37,7 +37,8 @@ PACKAGES = {
     "sim/pliant_sim": "Simulators",
     "sim/pliant_sim/benches": "cocotb benches",
     "models/pliant_models": "Models",
-    "models/pliant_models/networks": "ImageNet networks",
+    "models/pliant_models/networks": "Published networks",
+    "models/pliant_models/detection": "Object detection",
     "sw/pliant/commands": "Command line",
 }
 """Folders whose modules :func:`unit_tables` lists, and their headings."""
@@ -177,10 +178,18 @@ def _first_line(node: ast.Module | ast.ClassDef) -> str:
 def command_help() -> str:
     """Return what every command prints with --help."""
     parts = []
-    for name, command in sorted(main.commands.items()):
+    for name, command in sorted(_commands(main)):
         with click.Context(command, info_name=f"pliant {name}") as context:
             parts += [f"## pliant {name}", f"```text\n{command.get_help(context)}\n```"]
     return "\n\n".join(parts)
+
+
+def _commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Return all commands with their names, those of groups too."""
+    for name, command in group.commands.items():
+        yield prefix + name, command
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{prefix}{name} ")
 
 
 class Generated(SphinxDirective):

@@ -27,7 +27,7 @@ from pliant_models.quantizers import (
     ActivationQuantizer,
     constant_activation_quantizer,
 )
-from pliant_models.scales import ScaleGroups
+from pliant_models.scales import ScaleGroups, widest_range
 
 TENSOR = "tensor"
 """Metadata of nodes that yield an int8 tensor: its name, that of its layer."""
@@ -89,7 +89,8 @@ def calibrate(model: fx.GraphModule, batches: Iterable[Tensor]) -> None:
         warnings.simplefilter("ignore")
         from brevitas.graph.calibrate import calibration_mode
     model.eval()
-    with torch.no_grad(), calibration_mode(model):
+    batches = list(batches)
+    with torch.no_grad(), calibration_mode(model), widest_range(model, len(batches)):
         for batch in batches:
             model(batch)
     model.eval()

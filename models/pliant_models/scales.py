@@ -1,14 +1,18 @@
 """Which values of a network have one scale: those that are joined, or pass a layer that keeps it.
 
 Channels of one tensor share a scale, so tensors that meet in a concatenation do; pools, clips and
-moved channels keep the scale of what they read. Values of one scale get one quantizer.
+moved channels keep the scale of what they read. Values of one scale get one quantizer, calibrated
+for the value of the widest range.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
-from torch import fx
+import torch
+from brevitas.core.scaling import ParameterFromRuntimeStatsScaling
+from torch import Tensor, fx, nn
 
 from pliant_models import channels
 from pliant_models.capture import arguments, unsupported
@@ -74,3 +78,28 @@ class ScaleGroups:
             raise unsupported(node, f"it needs a tensor of scale {scale}, which has {found}",
                               "compute the tensor by a layer of its own, without joining it to "
                               "others")
+
+
+@contextlib.contextmanager
+def widest_range(model: nn.Module, batches: int) -> Iterator[None]:
+    """Give quantizers of several values the range of the widest of them, while calibrating.
+
+    Brevitas averages over all calls of a quantizer; here it is over `batches` alone.
+    """
+    seen: list[tuple[ParameterFromRuntimeStatsScaling, list[Tensor]]] = []
+    hooks = []
+    for scaling in model.modules():
+        if isinstance(scaling, ParameterFromRuntimeStatsScaling):
+            ranges: list[Tensor] = []
+            seen.append((scaling, ranges))
+            hooks.append(scaling.stats.register_forward_hook(
+                lambda _module, _inputs, found, ranges=ranges: ranges.append(found.detach())))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for scaling, ranges in seen:
+        if len(ranges) > batches:
+            means = torch.stack(ranges).reshape(batches, -1).mean(0)
+            scaling.buffer.copy_(scaling.clamp_scaling(means.max()))

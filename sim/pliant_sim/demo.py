@@ -170,7 +170,7 @@ def demo(
     for index, variant in enumerate(compiled):
         progress("run the instruction simulator", index, len(compiled))
         result = simulator.run(variant.program, [golden.images])
-        simulated = dict(result.tensors) | _outputs(variant.program, result.outputs)
+        simulated = dict(result.tensors) | outputs_by_name(variant.program, result.outputs)
         comparisons.append(compare(SIMULATOR, expected, simulated, variant.tensors))
     progress("run the instruction simulator", len(compiled), len(compiled))
     levels.append(level(SIMULATOR, simulated, merge(SIMULATOR, comparisons)))
@@ -248,5 +248,6 @@ def write_trace_of(
     return path
 
 
-def _outputs(program: Program, values: Sequence[NDArray[np.int8]]) -> Tensors:
+def outputs_by_name(program: Program, values: Sequence[NDArray[np.int8]]) -> Tensors:
+    """Return the outputs of a program, given in its order, by their names."""
     return {info.name: value for info, value in zip(program.outputs, values, strict=True)}

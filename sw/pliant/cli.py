@@ -166,19 +166,48 @@ def simulate(
     report(summary, as_json, lambda: text(summary))
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @config_option("Configuration", "pynq_z2")
 @click.option("--images", type=click.IntRange(100, 360), default=100, show_default=True,
               help="Held-out images on the RTL; the other levels run all 360.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("build/demo"),
               show_default=True, help="Directory for demo.json and the trace.")
 @json_option
-def demo(config_name: str, images: int, output: Path, as_json: bool) -> None:
+@click.pass_context
+def demo(
+    context: click.Context, config_name: str, images: int, output: Path, as_json: bool
+) -> None:
     """Run the digits network at every level and compare all layers with ==."""
+    if context.invoked_subcommand is not None:
+        return
     from rich.console import Console
 
     from pliant.commands.demo import demo as function
     from pliant.commands.demo import tables
+
+    config = preset(config_name)
+    result = function(config, output, images=images, console=Console(stderr=True))
+    if as_json:
+        click.echo(json.dumps(plain(result), indent=2))
+    else:
+        Console().print(tables(result, output))
+    if not result.equal:
+        raise click.exceptions.Exit(DIFFERENCE)
+
+
+@demo.command()
+@config_option("Configuration", "pynq_z2")
+@click.option("--images", type=click.IntRange(1, 12), default=4, show_default=True,
+              help="Held-out scenes that every level runs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("build/demo"),
+              show_default=True, help="Directory for detect.json and the picture.")
+@json_option
+def detect(config_name: str, images: int, output: Path, as_json: bool) -> None:
+    """Run the trained CoDeNet on scenes of digits at every level; draw the boxes in a PNG."""
+    from rich.console import Console
+
+    from pliant.commands.detect import detect as function
+    from pliant.commands.detect import tables
 
     config = preset(config_name)
     result = function(config, output, images=images, console=Console(stderr=True))

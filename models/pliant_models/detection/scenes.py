@@ -23,10 +23,10 @@ CLASSES = 10
 SIZE = 128
 """Height and width of a scene in pixels."""
 
-MIN_HEIGHT, MAX_HEIGHT = 24, 60
+MIN_HEIGHT, MAX_HEIGHT = 32, 72
 """Of a digit in pixels."""
 
-MAX_DIGITS = 4
+MAX_DIGITS = 3
 
 INK = 3
 """Least value, of 0..16, that counts as a part of the digit."""
@@ -50,7 +50,7 @@ class Scenes:
 
     Attributes
     ----------
-    images : int8 (images, 3, SIZE, SIZE)
+    images : int8 (images, 3, size, size)
         Red, green and blue, minus 128.
     boxes : list of float64 (objects, 4)
         Left, top, right and bottom edge in pixels, for each image.
@@ -67,7 +67,7 @@ class Scenes:
         return torch.from_numpy(self.images.astype(np.float32) * np.float32(INPUT_SCALE))
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Return the images as uint8 (images, SIZE, SIZE, 3)."""
+        """Return the images as uint8 (images, size, size, 3)."""
         return (self.images.transpose(0, 2, 3, 1).astype(np.int16) + 128).astype(np.uint8)
 
 
@@ -76,8 +76,10 @@ def _digits(held_out: bool) -> digits.Split:
     return digits.dataset()[held_out]
 
 
-def scenes(seed: int, count: int, *, held_out: bool = True) -> Scenes:
-    """Return random scenes, each with 1 to MAX_DIGITS digits whose boxes do not overlap.
+def scenes(
+    seed: int, count: int, *, held_out: bool = True, size: int = SIZE, most: int = MAX_DIGITS
+) -> Scenes:
+    """Return random scenes, each with 1 to `most` digits whose boxes do not overlap.
 
     Parameters
     ----------
@@ -87,19 +89,24 @@ def scenes(seed: int, count: int, *, held_out: bool = True) -> Scenes:
         Scenes; the photographs take turns.
     held_out : bool
         Of digits that training never sees, or of the others.
+    size : int
+        Height and width of the scenes, at least MIN_HEIGHT.
+    most : int
+        Most digits in a scene.
     """
     rng = np.random.default_rng([seed, held_out])
     split = _digits(held_out)
     images, boxes, labels = [], [], []
     sources = photographs()
     for index in range(count):
-        image = crop(sources[index % len(sources)], SIZE, rng).numpy() * np.float32(BRIGHTNESS)
+        image = crop(sources[index % len(sources)], size, rng).numpy() * np.float32(BRIGHTNESS)
         found: list[tuple[int, int, int, int]] = []
         named: list[int] = []
-        for _ in range(int(rng.integers(1, MAX_DIGITS + 1))):
+        for _ in range(int(rng.integers(1, most + 1))):
             chosen = int(rng.integers(len(split.labels)))
-            ink = _resized(split.images[chosen, 0], int(rng.integers(MIN_HEIGHT, MAX_HEIGHT + 1)))
-            box = _place(found, ink.shape, rng)
+            height = int(rng.integers(MIN_HEIGHT, min(MAX_HEIGHT, size) + 1))
+            ink = _resized(split.images[chosen, 0], height, min(MAX_HEIGHT, size))
+            box = _place(found, ink.shape, size, rng)
             if box is not None:
                 _paint(image, ink, box, rng)
                 found.append(box)
@@ -110,24 +117,25 @@ def scenes(seed: int, count: int, *, held_out: bool = True) -> Scenes:
     return Scenes(np.stack(images), boxes, labels)
 
 
-def _resized(digit: NDArray[np.int8], height: int) -> NDArray[np.float32]:
+def _resized(digit: NDArray[np.int8], height: int, widest: int) -> NDArray[np.float32]:
     """Return the inked part of a digit as opacities 0..1 of the given height."""
     rows, columns = (np.flatnonzero((digit >= INK).any(axis=axis)) for axis in (1, 0))
     part = digit[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].astype(np.float32) / 16
     width = max(height // 4, round(height * part.shape[1] / part.shape[0]))
     pixels = torch.from_numpy(part)[None, None]
-    size = (height, min(width, MAX_HEIGHT))
+    size = (height, min(width, widest))
     resized = functional.interpolate(pixels, size, mode="bilinear", align_corners=True)
     return np.clip((resized[0, 0].numpy() - 0.5) * np.float32(STEEPNESS) + np.float32(0.5), 0, 1)
 
 
 def _place(
-    found: list[tuple[int, int, int, int]], shape: tuple[int, ...], rng: np.random.Generator
+    found: list[tuple[int, int, int, int]], shape: tuple[int, ...], size: int,
+    rng: np.random.Generator,
 ) -> tuple[int, int, int, int] | None:
     """Return a box of the given shape apart from the others, or None after a few attempts."""
     height, width = shape
     for _ in range(10):
-        left, top = int(rng.integers(SIZE - width + 1)), int(rng.integers(SIZE - height + 1))
+        left, top = int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1))
         box = (left, top, left + width, top + height)
         if all(box[2] <= other[0] or other[2] <= box[0] or box[3] <= other[1]
                or other[3] <= box[1] for other in found):
@@ -139,7 +147,7 @@ def _paint(
     image: NDArray[np.float32], ink: NDArray[np.float32], box: tuple[int, int, int, int],
     rng: np.random.Generator,
 ) -> None:
-    """Blend a digit of one colour, brighter than what it covers, into (3, SIZE, SIZE)."""
+    """Blend a digit of one colour, brighter than what it covers, into (3, size, size)."""
     left, top, right, bottom = box
     part = image[:, top:bottom, left:right]
     mean = part.mean()
