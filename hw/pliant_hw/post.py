@@ -19,9 +19,10 @@ from pliant_hw.layouts import (
 )
 from pliant_hw.lookup import LookupTable
 from pliant_hw.parameters import ParameterUnit
-from pliant_hw.pipeline import loaded
+from pliant_hw.pipeline import loaded, remaining
 from pliant_hw.requantizer import Requantizer
 from pliant_hw.residual import ResidualAdder, ResidualReader
+from pliant_hw.streams import StreamBuffer
 from pliant_hw.value_source import ValueSource
 from pliant_hw.walker import Walker, connect_rectangle
 
@@ -104,6 +105,8 @@ class PostProcessor(wiring.Component):
         m.submodules.finished = finished = SyncFIFOBuffered(
             width=8 * config.lanes, depth=OUTPUT_WORDS)
         m.submodules.walker = walker = Walker(config=config)
+        m.submodules.places = places = StreamBuffer(walker.position.payload.shape())
+        wiring.connect(m, walker.position, places.input)
         wiring.connect(m, wiring.flipped(self.parameters), parameters.write)
         wiring.connect(m, wiring.flipped(self.table), table.write)
         wiring.connect(m, wiring.flipped(self.taps), source.taps)
@@ -145,13 +148,13 @@ class PostProcessor(wiring.Component):
                          unread.eq(offered.add_enable), unwritten.eq(1)]
 
         # Values in: a value needs room behind the pipeline, its residual and its parameters.
-        room = Signal(range(OUTPUT_WORDS + 1), init=OUTPUT_WORDS)
-        written = Signal()
-        m.d.sync += room.eq(room - source.issue + written)
+        room = Signal(range(OUTPUT_WORDS + 1), init=OUTPUT_WORDS)  # less one if `issued`
+        issued, written = Signal(), Signal()
+        m.d.sync += [issued.eq(source.issue), room.eq(room - issued + written)]
         m.d.comb += [
             source.start.eq(start),
             source.instruction.eq(current),
-            source.room.eq(Cat(room != 0, room > 1)),
+            source.room.eq(remaining(room, issued)),
             source.residuals.eq(residuals.available),
             source.parameters.eq(parameters.available),
             self.read_valid.eq(source.read_valid),
@@ -206,12 +209,12 @@ class PostProcessor(wiring.Component):
             y=current.destination_y, x=current.destination_x, groups=current.groups,
             height=current.out_height, width=current.out_width,
         )
-        position = walker.position.payload
+        position = places.output.payload
         m.d.comb += [
-            self.output.valid.eq(walker.position.valid & finished.r_rdy),
+            self.output.valid.eq(places.output.valid & finished.r_rdy),
             self.output.mask.eq(1 << position.bank),
             written.eq(self.output.valid & self.output.ready),
-            walker.position.ready.eq(written),
+            places.output.ready.eq(written),
             finished.r_en.eq(written),
             self.done.eq(written & position.last),
             self.wait_bank.eq(source.wait_bank | (self.output.valid & ~self.output.ready)

@@ -18,7 +18,7 @@ from pliant_hw.layouts import (
     feature_address_bits,
     instruction_layout,
 )
-from pliant_hw.pipeline import clip, delayed, loaded, stages
+from pliant_hw.pipeline import clip, delayed, loaded, remaining, stages
 from pliant_hw.products import lut_product
 from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
 from pliant_hw.streams import StreamBuffer
@@ -84,7 +84,8 @@ class ResidualReader(wiring.Component):
         reserved = Signal(range(RESIDUAL_WORDS + 1))
         room = Signal()
         reserve = Signal()
-        unclaimed = Signal(range(RESIDUAL_WORDS + 1))
+        unclaimed = Signal(range(RESIDUAL_WORDS + 1))  # less one if `claimed`
+        claimed = Signal()
         request = Signal()
         m.d.comb += [
             room.eq(reserved != RESIDUAL_WORDS),
@@ -97,7 +98,7 @@ class ResidualReader(wiring.Component):
             self.feature.mask.eq(1 << asked.bank),
             requests.output.ready.eq(self.feature.ready),
             request.eq(self.feature.valid & self.feature.ready),
-            self.available.eq(Cat(unclaimed != 0, unclaimed > 1)),
+            self.available.eq(remaining(unclaimed, claimed)),
             words.r_en.eq(self.take),
             self.word.eq(words.r_data),
         ]
@@ -108,7 +109,8 @@ class ResidualReader(wiring.Component):
         m.d.comb += [words.w_en.eq(arrived), words.w_data.eq(self.feature.data[bank])]
         m.d.sync += [
             reserved.eq(reserved + reserve - self.take),
-            unclaimed.eq(unclaimed + arrived - self.claim),
+            claimed.eq(self.claim),
+            unclaimed.eq(unclaimed + arrived - claimed),
         ]
         return m
 
