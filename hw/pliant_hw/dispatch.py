@@ -120,12 +120,14 @@ class Dispatcher(wiring.Component):
             m.d.sync += [full.eq(0), checked.eq(0)]
 
         overflow = Signal(len(Unit) ** 2)  # of the cycle before
+        exhausted = Signal()
+        m.d.sync += exhausted.eq(self.exhausted)
         with m.If(~stopped):
             with m.If(ready & ~legal):
                 m.d.sync += [stopped.eq(1), self._report(Fault.ILLEGAL_INSTRUCTION, word.index)]
             with m.Elif(overflow.any()):
                 m.d.sync += [stopped.eq(1), self._report(Fault.TOKEN_OVERFLOW, word.index)]
-            with m.Elif(self.exhausted & ~full & ~self.end_seen):
+            with m.Elif(exhausted & ~full & ~self.end_seen):
                 m.d.sync += [stopped.eq(1), self._report(Fault.PROGRAM_END, word.index)]
         m.d.comb += self.fault.valid.eq(stopped)
 

@@ -234,8 +234,8 @@ class LoadUnit(wiring.Component):
         legal = ~place.outside & (place.last == beats.payload.last)
         free = placed.input.ready & ~bad
         m.d.comb += [
-            places.ready.eq(beats.valid & free & legal),
-            beats.ready.eq(places.valid & free & legal),
+            places.ready.eq(beats.valid & free),  # an illegal beat is lost: `bad` ends all
+            beats.ready.eq(places.valid & free),
             placed.input.valid.eq(places.valid & beats.valid & legal & ~bad),
             beat.target.eq(place.target),
             beat.address.eq(place.address),

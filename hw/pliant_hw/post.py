@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Signal, signed
+from amaranth import Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -20,11 +20,10 @@ from pliant_hw.layouts import (
 from pliant_hw.lookup import LookupTable
 from pliant_hw.parameters import ParameterUnit
 from pliant_hw.pipeline import loaded, remaining
+from pliant_hw.rectangle import RectangleWalker, connect_rectangle
 from pliant_hw.requantizer import Requantizer
 from pliant_hw.residual import ResidualAdder, ResidualReader
-from pliant_hw.streams import StreamBuffer
 from pliant_hw.value_source import ValueSource
-from pliant_hw.walker import Walker, connect_rectangle
 
 OUTPUT_WORDS = 32
 """Finished words that may wait for the feature buffer; more than the pipeline holds (24)."""
@@ -104,9 +103,7 @@ class PostProcessor(wiring.Component):
         m.submodules.adder = adder = ResidualAdder(config=config)
         m.submodules.finished = finished = SyncFIFOBuffered(
             width=8 * config.lanes, depth=OUTPUT_WORDS)
-        m.submodules.walker = walker = Walker(config=config)
-        m.submodules.places = places = StreamBuffer(walker.position.payload.shape())
-        wiring.connect(m, walker.position, places.input)
+        m.submodules.walker = walker = RectangleWalker(config=config)
         wiring.connect(m, wiring.flipped(self.parameters), parameters.write)
         wiring.connect(m, wiring.flipped(self.table), table.write)
         wiring.connect(m, wiring.flipped(self.taps), source.taps)
@@ -140,7 +137,7 @@ class PostProcessor(wiring.Component):
             m.d.sync += requested.eq(1)
         for waiting, over in (
                 (unfinished, source.finished), (unloaded, adder.loaded),
-                (unread, residuals.instruction.ready), (unwritten, walker.nest.ready)):
+                (unread, residuals.instruction.ready), (unwritten, walker.rectangle.ready)):
             with m.If(over):
                 m.d.sync += waiting.eq(0)
         with m.If(accept):
@@ -202,19 +199,14 @@ class PostProcessor(wiring.Component):
         ]
 
         # Words out.
-        connect_rectangle(
-            m, walker, valid=unwritten, base=current.destination,
-            group_stride=current.destination_group_stride,
-            row_stride=current.destination_row_stride,
-            y=current.destination_y, x=current.destination_x, groups=current.groups,
-            height=current.out_height, width=current.out_width,
-        )
-        position = places.output.payload
+        connect_rectangle(m, walker, current, "destination")
+        position = walker.place.payload
         m.d.comb += [
-            self.output.valid.eq(places.output.valid & finished.r_rdy),
+            walker.rectangle.valid.eq(unwritten),
+            self.output.valid.eq(walker.place.valid & finished.r_rdy),
             self.output.mask.eq(1 << position.bank),
             written.eq(self.output.valid & self.output.ready),
-            places.output.ready.eq(written),
+            walker.place.ready.eq(written),
             finished.r_en.eq(written),
             self.done.eq(written & position.last),
             self.wait_bank.eq(source.wait_bank | (self.output.valid & ~self.output.ready)

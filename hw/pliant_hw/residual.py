@@ -20,9 +20,9 @@ from pliant_hw.layouts import (
 )
 from pliant_hw.pipeline import clip, delayed, loaded, remaining, stages
 from pliant_hw.products import lut_product
+from pliant_hw.rectangle import RectangleWalker, connect_rectangle
 from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
 from pliant_hw.streams import StreamBuffer
-from pliant_hw.walker import Walker, connect_rectangle
 
 ADDER_LATENCY = 2 + ROUNDING_LATENCY + 1
 """Products; their sum; shift; clip."""
@@ -64,18 +64,13 @@ class ResidualReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         instruction = self.instruction.payload
-        m.submodules.walker = walker = Walker(config=self._config)
-        m.d.comb += self.instruction.ready.eq(walker.nest.ready)
+        m.submodules.walker = walker = RectangleWalker(config=self._config)
+        m.d.comb += [self.instruction.ready.eq(walker.rectangle.ready),
+                     walker.rectangle.valid.eq(self.instruction.valid)]
         m.submodules.words = words = SyncFIFOBuffered(
             width=8 * self._config.lanes, depth=RESIDUAL_WORDS)
-        connect_rectangle(
-            m, walker, valid=self.instruction.valid, base=instruction.residual,
-            group_stride=instruction.residual_group_stride,
-            row_stride=instruction.residual_row_stride,
-            y=instruction.residual_y, x=instruction.residual_x, groups=instruction.groups,
-            height=instruction.out_height, width=instruction.out_width,
-        )
-        position = walker.position
+        connect_rectangle(m, walker, instruction, "residual")
+        position = walker.place
         # A request reserves its room before the arbitration, which ends in registers.
         request_layout = data.StructLayout(
             {"bank": 2, "address": feature_address_bits(self._config)})
