@@ -58,7 +58,7 @@ class Dispatcher(wiring.Component):
     -------
     program : In(stream)   WORD
     exhausted : In   every word of the program has been taken
-    halt : In   hand out nothing more
+    halt : In   hand out nothing more, from the next cycle on
     end_seen : Out   End has been decoded: nothing more is taken
     end : Out   pulse: program completed
     fault : Out(FaultReport)
@@ -119,13 +119,15 @@ class Dispatcher(wiring.Component):
         with m.If(taken):
             m.d.sync += [full.eq(0), checked.eq(0)]
 
-        overflow = Signal()
+        overflow = Signal(len(Unit) ** 2)  # of the cycle before
+        exhausted = Signal()
+        m.d.sync += exhausted.eq(self.exhausted)
         with m.If(~stopped):
             with m.If(ready & ~legal):
                 m.d.sync += [stopped.eq(1), self._report(Fault.ILLEGAL_INSTRUCTION, word.index)]
-            with m.Elif(overflow):
+            with m.Elif(overflow.any()):
                 m.d.sync += [stopped.eq(1), self._report(Fault.TOKEN_OVERFLOW, word.index)]
-            with m.Elif(self.exhausted & ~full & ~self.end_seen):
+            with m.Elif(exhausted & ~full & ~self.end_seen):
                 m.d.sync += [stopped.eq(1), self._report(Fault.PROGRAM_END, word.index)]
         m.d.comb += self.fault.valid.eq(stopped)
 
@@ -143,22 +145,22 @@ class Dispatcher(wiring.Component):
             idle.append(unit_idle)
             with m.If(unit_taken):
                 m.d.comb += taken.eq(1)
-        for (source, target), count in tokens.items():
+        for index, ((source, target), count) in enumerate(tokens.items()):
             plus, minus = sent[source][target], consumed[target][source]
+            m.d.sync += overflow[index].eq(plus & ~minus & (count == MAX_TOKENS))
             with m.If(plus & ~minus):
                 m.d.sync += count.eq(count + 1)
-                with m.If(count == MAX_TOKENS):
-                    m.d.comb += overflow.eq(1)
             with m.Elif(minus & ~plus):
                 m.d.sync += count.eq(count - 1)
 
         with m.If(ready & legal & (opcode == End.opcode)):
             m.d.comb += taken.eq(1)
             m.d.sync += self.end_seen.eq(1)
+        # An overflow by the very last instruction is reported in the cycle of `end`, and wins.
         over = Signal()
+        m.d.sync += self.end.eq(0)
         with m.If(self.end_seen & Cat(idle).all() & ~over & ~stopped):
-            m.d.comb += self.end.eq(1)
-            m.d.sync += over.eq(1)
+            m.d.sync += [self.end.eq(1), over.eq(1)]
         return m
 
     def _report(self, code: Fault, index: Value) -> list[object]:
@@ -203,11 +205,12 @@ class Dispatcher(wiring.Component):
         head = data.View(entry, queue.r_data)
         available = Signal(TOKEN_BITS, name=f"{name}_available")
         complete = Signal(name=f"{name}_complete")
-        satisfied = Signal(name=f"{name}_satisfied")  # stays: nobody else takes these tokens
+        # Its tokens and a place in flight are there. Stays: nobody else takes them.
+        satisfied = Signal(name=f"{name}_satisfied")
         m.d.comb += [available[source].eq(tokens[source, unit] != 0) for source in Unit]
         m.d.comb += [
             complete.eq(~(head.wait & ~available).any()),
-            out.valid.eq(satisfied & signals.w_rdy & ~self.halt),
+            out.valid.eq(satisfied),
             out.payload.eq(head.fields),
             start.eq(out.valid & out.ready),
             queue.r_en.eq(start),
@@ -216,11 +219,14 @@ class Dispatcher(wiring.Component):
             signals.r_en.eq(done),
             getattr(self, f"{name}_wait_token").eq(queue.r_rdy & ~complete),
         ]
-        m.d.sync += satisfied.eq(queue.r_rdy & complete & ~start)
         consumed = Signal(TOKEN_BITS, name=f"{name}_consumed")
         sent = Signal(TOKEN_BITS, name=f"{name}_sent")
-        in_flight = Signal(range(IN_FLIGHT + 2), name=f"{name}_in_flight")
-        m.d.sync += in_flight.eq(in_flight + start - done)
+        in_flight = Signal(range(IN_FLIGHT + 1), name=f"{name}_in_flight")
+        m.d.sync += [
+            satisfied.eq(queue.r_rdy & complete & (in_flight != IN_FLIGHT)
+                         & ~self.halt & ~start),
+            in_flight.eq(in_flight + start - done),
+        ]
         with m.If(start):
             m.d.comb += consumed.eq(head.wait)
         with m.If(done):
