@@ -21,20 +21,26 @@ def random_rectangle(random: np.random.Generator) -> Rectangle:
     """Return a small rectangle with large coordinates and strides, its sides often 1."""
     rectangle = {name: int(random.integers(0, 1 << RECTANGLE[name].width))
                  for name in ("base", "group_stride", "row_stride", "y", "x")}
+    rectangle["pixels"] = 0
+    if random.random() < 0.3:  # blocks
+        rectangle |= {name: rectangle[name] & ~1 for name in ("y", "x")}
+        rectangle["pixels"] = int(random.integers(1, 16))
     return rectangle | {name: int(random.integers(1, high + 1)) if random.random() < 0.7 else 1
                         for name, high in (("groups", 3), ("height", 4), ("width", 5))}
 
 
-def places(rectangle: Rectangle) -> list[tuple[int, int, int]]:
-    """Return bank, address and `last` of every pixel, in order."""
+def places(rectangle: Rectangle) -> list[tuple[int, int, int, int]]:
+    """Return bank, address, `last` and `pixels` of every pixel or block, in order."""
     found = []
-    for group in range(rectangle["groups"]):
-        for y in range(rectangle["y"], rectangle["y"] + rectangle["height"]):
-            for x in range(rectangle["x"], rectangle["x"] + rectangle["width"]):
-                address = (rectangle["base"] + group * rectangle["group_stride"]
-                           + (y >> 1) * rectangle["row_stride"] + (x >> 1))
-                found.append((bank_of(y, x), address % (1 << feature_address_bits(CONFIG)), 0))
-    found[-1] = (*found[-1][:2], 1)
+    pixels = rectangle["pixels"]
+    step = 2 if pixels else 1
+    for group, row, column in np.ndindex(*(rectangle[name] for name in
+                                           ("groups", "height", "width"))):
+        y, x = rectangle["y"] + step * row, rectangle["x"] + step * column
+        address = (rectangle["base"] + group * rectangle["group_stride"]
+                   + (y >> 1) * rectangle["row_stride"] + (x >> 1))
+        found.append((bank_of(y, x), address % (1 << feature_address_bits(CONFIG)), 0, pixels))
+    found[-1] = (*found[-1][:2], 1, pixels)
     return found
 
 
@@ -65,7 +71,7 @@ def test_places_equal_nested_loops_without_a_bubble(stall: float) -> None:
                 taken = bool(valid) and ready
                 cycle += 1
             cycles.append(cycle)
-            assert (payload.bank, payload.address, payload.last) == place
+            assert (payload.bank, payload.address, payload.last, payload.pixels) == place
 
     simulate(dut, feed, check)
     assert len(cycles) == len(expected)
