@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Const, Module, Signal, Value, unsigned
+from amaranth import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -113,7 +113,9 @@ class Dispatcher(wiring.Component):
         m.d.sync += checked.eq(full)
         with m.If(self.program.valid & self.program.ready):
             m.d.sync += [word.eq(self.program.payload), full.eq(1), checked.eq(0)]
-        m.d.sync += legal.eq(self._legal(word.word))
+        legal_kinds = Signal(len(INSTRUCTIONS))  # it is a legal one of this kind
+        m.d.sync += legal_kinds.eq(Cat(self._legal(kind, word.word) for kind in INSTRUCTIONS))
+        m.d.comb += legal.eq(legal_kinds.any())
         ready = Signal()  # decoded and known to be legal or not
         m.d.comb += ready.eq(full & checked)
         with m.If(taken):
@@ -233,22 +235,19 @@ class Dispatcher(wiring.Component):
             m.d.comb += sent.eq(signals.r_data)
         return consumed, sent, taken, ~queue.r_rdy & (queue.w_level == 0) & (in_flight == 0)
 
-    def _legal(self, raw: Value) -> Value:
-        """Return whether a word is an instruction whose fields are in range."""
-        legal: Value = Const(0, 1)
-        for kind in INSTRUCTIONS:
-            end = HEADER_BITS
-            conditions = [raw[:OPCODE_BITS] == kind.opcode]
-            for field in fields(kind):
-                end = field.offset + field.width
-                conditions += self._field_conditions(
-                    field, raw[field.offset:end].as_signed() if field.signed
-                    else raw[field.offset:end])
-            conditions.append(~raw[end:].any())
-            if kind is Post:
-                conditions += self._post_conditions(raw)
-            legal = legal | Cat(conditions).all()
-        return legal
+    def _legal(self, kind: type[Instruction], raw: Value) -> Value:
+        """Return whether a word is an instruction of this kind whose fields are in range."""
+        end = HEADER_BITS
+        conditions = [raw[:OPCODE_BITS] == kind.opcode]
+        for field in fields(kind):
+            end = field.offset + field.width
+            conditions += self._field_conditions(
+                field, raw[field.offset:end].as_signed() if field.signed
+                else raw[field.offset:end])
+        conditions.append(~raw[end:].any())
+        if kind is Post:
+            conditions += self._post_conditions(raw)
+        return Cat(conditions).all()
 
     def _post_conditions(self, raw: Value) -> list[Value]:
         """Return what :meth:`pliant.spec.isa.Post.check` asks of several fields together."""
