@@ -69,6 +69,7 @@ class LaneGroups:
         self._local = np.concatenate([np.arange(size) for size in sizes])
         self.tiles = self._choose(self._needed())
         self._readings: dict[frozenset[int], tuple[float, float]] = {}
+        self._most: dict[tuple[int, frozenset[int]], int] = {}
 
     @functools.cached_property
     def uniform(self) -> bool:
@@ -136,9 +137,12 @@ class LaneGroups:
 
     def most_loaded(self, chunk: int, resident: frozenset[int]) -> int:
         """Return the most lane groups of a chunk of any list that are not of `resident` tensors."""
-        loaded = self._loaded(resident)
-        return max(int(loaded[:, start:start + chunk].sum(axis=1).max())
-                   for start in range(0, loaded.shape[1], chunk))
+        if (chunk, resident) not in self._most:
+            loaded = self._loaded(resident)
+            self._most[chunk, resident] = max(
+                int(loaded[:, start:start + chunk].sum(axis=1).max())
+                for start in range(0, loaded.shape[1], chunk))
+        return self._most[chunk, resident]
 
     def _loaded(self, resident: frozenset[int]) -> NDArray[np.bool_]:
         return ~np.isin(self._source[self.tiles], list(resident))
