@@ -34,7 +34,7 @@ SMALL_SIZE, SMALL_BATCH = 64, 48
 
 CLASSIFYING_STEPS, STEPS, TUNING_STEPS = 300, 600, 200
 
-RATE, TUNING_RATE = 2e-3, 3e-4
+CLASSIFYING_RATE, RATE, TUNING_RATE = 2e-3, 1.5e-3, 3e-4
 
 WARMING = 0.15
 """Share of the steps in which the rate grows."""
@@ -95,7 +95,7 @@ def fit_backbone(backbone: nn.Module, steps: int, *, report: Report = print) -> 
         labels = torch.from_numpy(np.concatenate(drawn.labels))
         return functional.cross_entropy(classifier(_nearby(drawn.real())), labels)
 
-    _optimize(classifier, batch_loss, steps, rate=RATE, report=report)
+    _optimize(classifier, batch_loss, steps, rate=CLASSIFYING_RATE, report=report)
 
 
 def fit(model: nn.Module, steps: int, *, rate: float, seed: int, report: Report = print) -> None:
