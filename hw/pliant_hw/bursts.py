@@ -127,7 +127,7 @@ class BurstSplitter(wiring.Component):
         final = Signal(low_bits)
         valid, last = Signal(), Signal()
         index = Signal(INDEX_BITS)
-        ends = blocks == 0
+        ends = Signal()  # none: this burst is the last of its run
         m.d.comb += [
             second_ready.eq((~valid | (self.bursts.ready & ends)) & ~refused),
             self.outside.eq(second_valid & refused),
@@ -142,12 +142,14 @@ class BurstSplitter(wiring.Component):
         with m.If(self.bursts.ready & valid):
             m.d.sync += [
                 valid.eq(~ends), block.eq(block + 1), low.eq(0), blocks.eq(blocks - 1),
+                ends.eq(blocks == 1),
             ]
         with m.If(second_ready & second_valid):
             m.d.sync += [
                 valid.eq(1),
                 Cat(low, block).eq(second.address[byte_bits:]),
                 Cat(final, blocks).eq(second_extent),
+                ends.eq(second_extent[low_bits:] == 0),
                 last.eq(second.last),
                 index.eq(second.index),
             ]

@@ -35,7 +35,8 @@ class CoreControl(wiring.Component):
     index : In   index of the instruction decoded last, reported with WATCHDOG
     bus_idle : In   no AXI burst is outstanding
     fault_<name> : In(FaultReport)
-    unit_reset, unit_start : Out   to the units; `unit_start` is a pulse after `unit_reset`
+    unit_reset, unit_start : Out   to the units; `unit_start` is a pulse after `unit_reset`, which
+        is a register
     halt : Out   start no further burst
     running, done, fault, draining : Out   status bits
     done_event, fault_event : Out   pulses for the interrupt
@@ -79,7 +80,7 @@ class CoreControl(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cycles = Signal(WATCHDOG_BITS)
-        m.d.sync += [self.done_event.eq(0), self.fault_event.eq(0)]
+        m.d.sync += [self.done_event.eq(0), self.fault_event.eq(0), self.unit_reset.eq(0)]
 
         def begin_reset() -> None:
             with m.If(self.reset):
@@ -89,9 +90,13 @@ class CoreControl(wiring.Component):
         with m.FSM():
             with m.State("idle"):
                 with m.If(self.start):
-                    m.d.sync += [self.running.eq(1), self.done.eq(0), cycles.eq(0)]
-                    m.d.comb += self.unit_reset.eq(1)
-                    m.next = "begin"
+                    m.d.sync += [self.running.eq(1), self.done.eq(0), cycles.eq(0),
+                                 self.unit_reset.eq(1)]
+                    m.next = "clear"
+                begin_reset()
+            with m.State("clear"):  # `unit_reset` is high
+                m.d.comb += self.halt.eq(1)
+                m.next = "begin"
                 begin_reset()
             with m.State("begin"):
                 m.d.comb += self.unit_start.eq(1)
@@ -115,10 +120,13 @@ class CoreControl(wiring.Component):
             with m.State("drain"):
                 m.d.comb += [self.halt.eq(1), self.draining.eq(1)]
                 with m.If(self.bus_idle):
-                    m.d.comb += self.unit_reset.eq(1)
-                    m.d.sync += [self.done.eq(0), self.fault.eq(0), self.code.eq(Fault.NONE),
-                                 self.unit.eq(0), self.instruction.eq(0), self.address.eq(0)]
-                    m.next = "idle"
+                    m.d.sync += self.unit_reset.eq(1)
+                    m.next = "drained"
+            with m.State("drained"):  # `unit_reset` is high
+                m.d.comb += [self.halt.eq(1), self.draining.eq(1)]
+                m.d.sync += [self.done.eq(0), self.fault.eq(0), self.code.eq(Fault.NONE),
+                             self.unit.eq(0), self.instruction.eq(0), self.address.eq(0)]
+                m.next = "idle"
         return m
 
     def _stop_on_fault(self, m: Module, cycles: Signal) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Const, Module, Signal, Value, unsigned
+from amaranth import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -58,7 +58,7 @@ class Dispatcher(wiring.Component):
     -------
     program : In(stream)   WORD
     exhausted : In   every word of the program has been taken
-    halt : In   hand out nothing more
+    halt : In   hand out nothing more, from the next cycle on
     end_seen : Out   End has been decoded: nothing more is taken
     end : Out   pulse: program completed
     fault : Out(FaultReport)
@@ -113,19 +113,23 @@ class Dispatcher(wiring.Component):
         m.d.sync += checked.eq(full)
         with m.If(self.program.valid & self.program.ready):
             m.d.sync += [word.eq(self.program.payload), full.eq(1), checked.eq(0)]
-        m.d.sync += legal.eq(self._legal(word.word))
+        legal_kinds = Signal(len(INSTRUCTIONS))  # it is a legal one of this kind
+        m.d.sync += legal_kinds.eq(Cat(self._legal(kind, word.word) for kind in INSTRUCTIONS))
+        m.d.comb += legal.eq(legal_kinds.any())
         ready = Signal()  # decoded and known to be legal or not
         m.d.comb += ready.eq(full & checked)
         with m.If(taken):
             m.d.sync += [full.eq(0), checked.eq(0)]
 
-        overflow = Signal()
+        overflow = Signal(len(Unit) ** 2)  # of the cycle before
+        exhausted = Signal()
+        m.d.sync += exhausted.eq(self.exhausted)
         with m.If(~stopped):
             with m.If(ready & ~legal):
                 m.d.sync += [stopped.eq(1), self._report(Fault.ILLEGAL_INSTRUCTION, word.index)]
-            with m.Elif(overflow):
+            with m.Elif(overflow.any()):
                 m.d.sync += [stopped.eq(1), self._report(Fault.TOKEN_OVERFLOW, word.index)]
-            with m.Elif(self.exhausted & ~full & ~self.end_seen):
+            with m.Elif(exhausted & ~full & ~self.end_seen):
                 m.d.sync += [stopped.eq(1), self._report(Fault.PROGRAM_END, word.index)]
         m.d.comb += self.fault.valid.eq(stopped)
 
@@ -143,22 +147,22 @@ class Dispatcher(wiring.Component):
             idle.append(unit_idle)
             with m.If(unit_taken):
                 m.d.comb += taken.eq(1)
-        for (source, target), count in tokens.items():
+        for index, ((source, target), count) in enumerate(tokens.items()):
             plus, minus = sent[source][target], consumed[target][source]
+            m.d.sync += overflow[index].eq(plus & ~minus & (count == MAX_TOKENS))
             with m.If(plus & ~minus):
                 m.d.sync += count.eq(count + 1)
-                with m.If(count == MAX_TOKENS):
-                    m.d.comb += overflow.eq(1)
             with m.Elif(minus & ~plus):
                 m.d.sync += count.eq(count - 1)
 
         with m.If(ready & legal & (opcode == End.opcode)):
             m.d.comb += taken.eq(1)
             m.d.sync += self.end_seen.eq(1)
+        # An overflow by the very last instruction is reported in the cycle of `end`, and wins.
         over = Signal()
+        m.d.sync += self.end.eq(0)
         with m.If(self.end_seen & Cat(idle).all() & ~over & ~stopped):
-            m.d.comb += self.end.eq(1)
-            m.d.sync += over.eq(1)
+            m.d.sync += [self.end.eq(1), over.eq(1)]
         return m
 
     def _report(self, code: Fault, index: Value) -> list[object]:
@@ -203,11 +207,12 @@ class Dispatcher(wiring.Component):
         head = data.View(entry, queue.r_data)
         available = Signal(TOKEN_BITS, name=f"{name}_available")
         complete = Signal(name=f"{name}_complete")
-        satisfied = Signal(name=f"{name}_satisfied")  # stays: nobody else takes these tokens
+        # Its tokens and a place in flight are there. Stays: nobody else takes them.
+        satisfied = Signal(name=f"{name}_satisfied")
         m.d.comb += [available[source].eq(tokens[source, unit] != 0) for source in Unit]
         m.d.comb += [
             complete.eq(~(head.wait & ~available).any()),
-            out.valid.eq(satisfied & signals.w_rdy & ~self.halt),
+            out.valid.eq(satisfied),
             out.payload.eq(head.fields),
             start.eq(out.valid & out.ready),
             queue.r_en.eq(start),
@@ -216,33 +221,33 @@ class Dispatcher(wiring.Component):
             signals.r_en.eq(done),
             getattr(self, f"{name}_wait_token").eq(queue.r_rdy & ~complete),
         ]
-        m.d.sync += satisfied.eq(queue.r_rdy & complete & ~start)
         consumed = Signal(TOKEN_BITS, name=f"{name}_consumed")
         sent = Signal(TOKEN_BITS, name=f"{name}_sent")
-        in_flight = Signal(range(IN_FLIGHT + 2), name=f"{name}_in_flight")
-        m.d.sync += in_flight.eq(in_flight + start - done)
+        in_flight = Signal(range(IN_FLIGHT + 1), name=f"{name}_in_flight")
+        m.d.sync += [
+            satisfied.eq(queue.r_rdy & complete & (in_flight != IN_FLIGHT)
+                         & ~self.halt & ~start),
+            in_flight.eq(in_flight + start - done),
+        ]
         with m.If(start):
             m.d.comb += consumed.eq(head.wait)
         with m.If(done):
             m.d.comb += sent.eq(signals.r_data)
         return consumed, sent, taken, ~queue.r_rdy & (queue.w_level == 0) & (in_flight == 0)
 
-    def _legal(self, raw: Value) -> Value:
-        """Return whether a word is an instruction whose fields are in range."""
-        legal: Value = Const(0, 1)
-        for kind in INSTRUCTIONS:
-            end = HEADER_BITS
-            conditions = [raw[:OPCODE_BITS] == kind.opcode]
-            for field in fields(kind):
-                end = field.offset + field.width
-                conditions += self._field_conditions(
-                    field, raw[field.offset:end].as_signed() if field.signed
-                    else raw[field.offset:end])
-            conditions.append(~raw[end:].any())
-            if kind is Post:
-                conditions += self._post_conditions(raw)
-            legal = legal | Cat(conditions).all()
-        return legal
+    def _legal(self, kind: type[Instruction], raw: Value) -> Value:
+        """Return whether a word is an instruction of this kind whose fields are in range."""
+        end = HEADER_BITS
+        conditions = [raw[:OPCODE_BITS] == kind.opcode]
+        for field in fields(kind):
+            end = field.offset + field.width
+            conditions += self._field_conditions(
+                field, raw[field.offset:end].as_signed() if field.signed
+                else raw[field.offset:end])
+        conditions.append(~raw[end:].any())
+        if kind is Post:
+            conditions += self._post_conditions(raw)
+        return Cat(conditions).all()
 
     def _post_conditions(self, raw: Value) -> list[Value]:
         """Return what :meth:`pliant.spec.isa.Post.check` asks of several fields together."""

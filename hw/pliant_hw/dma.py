@@ -51,6 +51,7 @@ class DmaReader(wiring.Component):
     axi : Out(AxiReadSignature)
     window_base, window_limit : In(64)   bytes; runs must lie in [base, limit)
     halt : In(1)   drops all runs, issues nothing new (an offered ARVALID stays), discards answers
+        from the next cycle on
     idle : Out(1)   no burst is offered or in flight
     fault : Out(FaultReport)   ADDRESS or AXI_READ
     """
@@ -119,7 +120,9 @@ class DmaReader(wiring.Component):
         refused = Signal()
         wiring.connect(m, wiring.flipped(r), received.input)
         answer = received.output
-        discard = self.halt | failed | refused
+        halted = Signal()  # a cycle late: nothing depends on the one beat
+        m.d.sync += halted.eq(self.halt)
+        discard = halted | failed | refused
         m.d.comb += [
             refused.eq(answer.valid & answer.payload.resp[1]),
             self.beats.valid.eq(answer.valid & ~discard),

@@ -107,6 +107,13 @@ class LoadUnit(wiring.Component):
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
+        self._address_bits = {
+            Target.FEATURE: feature_address_bits(config),
+            Target.WEIGHT: weight_beat_bits(config),
+            Target.PARAMETER: parameter_beat_bits(config),
+            Target.TABLE: table_beat_bits(config),
+            Target.TAPS: tap_beat_bits(config),
+        }
         address = unsigned(config.axi_address_bits)
         super().__init__({
             "instruction": In(stream.Signature(instruction_layout(Load))),
@@ -136,7 +143,8 @@ class LoadUnit(wiring.Component):
             config=config, unit=FaultUnit.LOAD, axi_id=LOAD_ID
         )
         m.submodules.regions = regions = StreamQueue(REGION, depth=QUEUED_REGIONS)
-        m.submodules.walker = walker = RegionWalker(config=config)
+        m.submodules.walker = walker = RegionWalker(
+            config=config, address_bits=self._address_bits)
         wiring.connect(m, runs.runs, reader.runs)
         wiring.connect(m, reader.axi, wiring.flipped(self.axi))
         wiring.connect(m, regions.output, walker.region)
@@ -213,21 +221,8 @@ class LoadUnit(wiring.Component):
         config = self._config
         places, beats = walker.beats, reader.beats
         place = places.payload
-        address_bits = {
-            Target.FEATURE: feature_address_bits(config),
-            Target.WEIGHT: weight_beat_bits(config),
-            Target.PARAMETER: parameter_beat_bits(config),
-            Target.TABLE: table_beat_bits(config),
-            Target.TAPS: tap_beat_bits(config),
-        }
-        outside = Signal()
-        with m.Switch(place.target):
-            for kind, width in address_bits.items():
-                with m.Case(kind):
-                    m.d.comb += outside.eq(place.address[width:].any())
-
         m.submodules.placed = placed = StreamBuffer(data.StructLayout({
-            "target": Target, "address": max(address_bits.values()), "mask": FEATURE_BANKS,
+            "target": Target, "address": max(self._address_bits.values()), "mask": FEATURE_BANKS,
             "word": 8 * config.axi_data_bytes, "last": 1,
         }))
         self._writing = placed.output.valid
@@ -236,11 +231,11 @@ class LoadUnit(wiring.Component):
         early = Signal(FEATURE_BANKS)  # banks of this beat that have been written
         bad = Signal()
         bad_index = Signal(INDEX_BITS)
-        legal = ~outside & (place.last == beats.payload.last)
+        legal = ~place.outside & (place.last == beats.payload.last)
         free = placed.input.ready & ~bad
         m.d.comb += [
-            places.ready.eq(beats.valid & free & legal),
-            beats.ready.eq(places.valid & free & legal),
+            places.ready.eq(beats.valid & free),  # an illegal beat is lost: `bad` ends all
+            beats.ready.eq(places.valid & free),
             placed.input.valid.eq(places.valid & beats.valid & legal & ~bad),
             beat.target.eq(place.target),
             beat.address.eq(place.address),

@@ -14,7 +14,7 @@ from pliant.spec.isa import Matrix
 from pliant.spec.sampling import Offsets
 from pliant_hw.layouts import FEATURE_READ_LATENCY, FeatureReadPort, instruction_layout
 from pliant_hw.pipeline import delayed
-from pliant_hw.walker import Walker, connect_rectangle
+from pliant_hw.rectangle import RectangleWalker
 
 
 class OffsetMemory(wiring.Component):
@@ -65,47 +65,52 @@ class OffsetMemory(wiring.Component):
         offsets: Memory[Any, Any] = Memory(shape=word, depth=config.offset_depth, init=[])
         masks: Memory[Any, Any] = Memory(shape=word, depth=config.mask_depth, init=[])
         m.submodules.offsets, m.submodules.masks = offsets, masks
-        # `of_masks` is the words' own: the walker may be ahead.
-        m.submodules.walker = walker = Walker(config=config, tag=data.StructLayout(
-            {"of_masks": unsigned(1), "more": unsigned(1)}))
+        m.submodules.walker = walker = RectangleWalker(config=config)
 
         current: Any = Signal(instruction_layout(Matrix), reset_less=True)
+        modulated = Signal()
         offered = Signal()  # a rectangle of `current` waits for the walker
-        of_masks = Signal()
-        modulated = current.offsets == Offsets.MODULATED
-        m.d.comb += self.instruction.ready.eq(~self.busy)
-        with m.If(self.instruction.valid & self.instruction.ready):
+        of_masks = Signal()  # the one offered
+        m.d.comb += [self.instruction.ready.eq(~self.busy),
+                     modulated.eq(current.offsets == Offsets.MODULATED)]
+        accepted = self.instruction.valid & self.instruction.ready
+        with m.If(accepted):
             m.d.sync += [current.eq(self.instruction.payload), self.busy.eq(1), offered.eq(1),
                          of_masks.eq(0)]
-        with m.If(offered & walker.nest.ready):
+        with m.If(offered & walker.rectangle.ready):
             m.d.sync += [offered.eq(modulated & ~of_masks), of_masks.eq(1)]
-
-        def either(name: str) -> Any:
-            return Mux(of_masks, current[f"mask_{name}"], current[f"offset_{name}"])
-
-        connect_rectangle(
-            m, walker, valid=offered, base=either("source"), group_stride=either("group_stride"),
-            row_stride=either("row_stride"), y=either("y"), x=either("x"), groups=either("groups"),
-            height=current.out_height, width=current.out_width)
-        m.d.comb += [walker.nest.payload.tag.of_masks.eq(of_masks),
-                     walker.nest.payload.tag.more.eq(modulated & ~of_masks)]
-
-        position = walker.position.payload
-        request = Signal()
+        rectangle = walker.rectangle.payload
         m.d.comb += [
-            self.feature.valid.eq(walker.position.valid),
-            self.feature.mask.eq(1 << position.bank),
-            walker.position.ready.eq(self.feature.ready),
+            walker.rectangle.valid.eq(offered),
+            *(rectangle[to].eq(Mux(of_masks, current[f"mask_{part}"], current[f"offset_{part}"]))
+              for to, part in (("base", "source"), ("group_stride", "group_stride"),
+                               ("row_stride", "row_stride"), ("y", "y"), ("x", "x"),
+                               ("groups", "groups"))),
+            rectangle.height.eq(current.out_height), rectangle.width.eq(current.out_width),
+        ]
+
+        # The walker may be one rectangle ahead of its places.
+        place = walker.place.payload
+        request = Signal()
+        masks_now = Signal()
+        with m.If(accepted):
+            m.d.sync += masks_now.eq(0)
+        with m.Elif(request & place.last):
+            m.d.sync += masks_now.eq(1)
+        m.d.comb += [
+            self.feature.valid.eq(walker.place.valid),
+            self.feature.mask.eq(1 << place.bank),
+            walker.place.ready.eq(self.feature.ready),
             request.eq(self.feature.valid & self.feature.ready),
         ]
-        m.d.comb += [self.feature.address[bank].eq(position.address)
+        m.d.comb += [self.feature.address[bank].eq(place.address)
                      for bank in range(FEATURE_BANKS)]
         what: Any = Signal(data.StructLayout({
             "bank": unsigned(2), "of_masks": unsigned(1), "end": unsigned(1),
             "final": unsigned(1)}))
-        m.d.comb += [what.bank.eq(position.bank), what.of_masks.eq(position.tag.of_masks),
-                     what.end.eq(position.last),
-                     what.final.eq(position.last & ~position.tag.more)]
+        m.d.comb += [what.bank.eq(place.bank), what.of_masks.eq(masks_now),
+                     what.end.eq(place.last),
+                     what.final.eq(place.last & (masks_now | ~modulated))]
         arrived = delayed(m, request, FEATURE_READ_LATENCY, "arrived")
         arrived_what: Any = what.shape()(delayed(
             m, what.as_value(), FEATURE_READ_LATENCY, "what", reset_less=True))

@@ -126,7 +126,8 @@ class PatchWalker(wiring.Component):
         pair_width = Signal(9)
         last_x = Signal()
         last_tap = Signal()
-        last_column = Signal()
+        last_column, last_row, last_group = Signal(), Signal(), Signal()  # known one step ahead
+        one_column = Signal()
         last_pixel = Signal()
         last = Signal()
         own = Signal()
@@ -134,13 +135,13 @@ class PatchWalker(wiring.Component):
         m.d.comb += [
             last_x.eq(left_x <= 1 + two_x),
             last_tap.eq(last_x & (left_y <= 1 + two_y)),
-            last_column.eq(columns_left <= 1 + pair),
-            last_pixel.eq(last_column & (rows_left == 1)),
-            last.eq(last_tap & last_pixel & (groups_left == 1)),
+            last_pixel.eq(last_column & last_row),
+            last.eq(last_tap & last_pixel & last_group),
             self.finished.eq(running & advance & last),
             own.eq(left_x > Mux(pair, post.stride_x[:2], 0)),
             next_tap.eq(tap + own),
             first_pair.eq(pairs & (post.out_width != 1)),
+            one_column.eq(post.out_width <= 1 + first_pair),
             # A single output is an odd last one, so a pair is all that others can follow.
             next_pair.eq(Mux(last_column, first_pair, pairs & (columns_left != 3))),
         ]
@@ -157,15 +158,19 @@ class PatchWalker(wiring.Component):
                              starts.eq(0), starts_group.eq(last_pixel),
                              left_x.eq(Mux(next_pair, pair_width, post.kernel_width)),
                              pair.eq(next_pair), columns_left.eq(columns_left - 1 - pair),
+                             last_column.eq(columns_left <= Mux(pairs, 4, 2)),
                              start_x.eq(next_x), x.eq(next_x), y.eq(start_y)]
                 with m.If(last_column):
-                    m.d.sync += [columns_left.eq(post.out_width), start_x.eq(post.origin_x),
-                                 x.eq(post.origin_x), rows_left.eq(rows_left - 1),
+                    m.d.sync += [columns_left.eq(post.out_width), last_column.eq(one_column),
+                                 start_x.eq(post.origin_x), x.eq(post.origin_x),
+                                 rows_left.eq(rows_left - 1), last_row.eq(rows_left == 2),
                                  start_y.eq(next_y), y.eq(next_y)]
                 with m.If(last_pixel):
-                    m.d.sync += [rows_left.eq(post.out_height), start_y.eq(post.origin_y),
+                    m.d.sync += [rows_left.eq(post.out_height), last_row.eq(post.out_height == 1),
+                                 start_y.eq(post.origin_y),
                                  y.eq(post.origin_y), tap.eq(next_tap), group_tap.eq(next_tap),
                                  groups_left.eq(groups_left - 1),
+                                 last_group.eq(groups_left == 2),
                                  group_base.eq(group_base + post.window_group_stride)]
             with m.If(last):
                 m.d.sync += running.eq(0)
@@ -183,6 +188,8 @@ class PatchWalker(wiring.Component):
                 left_x.eq(Mux(first_pair, pair_width, post.kernel_width)),
                 rows_left.eq(post.out_height), columns_left.eq(post.out_width),
                 groups_left.eq(post.groups), group_base.eq(post.window),
+                last_column.eq(one_column), last_row.eq(post.out_height == 1),
+                last_group.eq(post.groups == 1),
                 tap.eq(post.taps), group_tap.eq(post.taps), start_y.eq(post.origin_y),
                 start_x.eq(post.origin_x), y.eq(post.origin_y), x.eq(post.origin_x),
             ]
@@ -289,28 +296,33 @@ class PatchReader(wiring.Component):
         request = self.request.payload
         meta = data.StructLayout({"patch": patch_layout(config), "need": unsigned(FEATURE_BANKS)})
         m.submodules.pending = pending = StreamQueue(meta, depth=PATCHES)
-        room = Signal(FEATURE_BANKS)
+        m.submodules.next = following = StreamBuffer(meta)
+        wiring.connect(m, pending.output, following.input)
+        room = Signal(FEATURE_BANKS + 1)
+        ready = Signal()
         accept, take = Signal(), Signal()
         complete = Signal(FEATURE_BANKS)
         waiting = Signal(FEATURE_BANKS)
-        oldest = pending.output.payload
+        oldest = following.output.payload
         words = [
             self._bank(m, bank, accept & request.need[bank], room, take, oldest.need[bank],
                        complete, waiting)
             for bank in range(FEATURE_BANKS)
         ]
         m.d.comb += [
-            self.request.ready.eq(pending.input.ready & room.all()),
+            room[FEATURE_BANKS].eq(pending.level < PATCHES - 1),
+            self.request.ready.eq(ready),
             accept.eq(self.request.valid & self.request.ready),
             pending.input.valid.eq(accept),
             pending.input.payload.patch.eq(request.patch),
             pending.input.payload.need.eq(request.need),
-            self.patch.valid.eq(pending.output.valid & complete.all()),
+            self.patch.valid.eq(following.output.valid & complete.all()),
             take.eq(self.patch.valid & self.patch.ready),
-            pending.output.ready.eq(take),
+            following.output.ready.eq(take),
             self.patch.payload.patch.eq(oldest.patch),
             self.wait_bank.eq(waiting.any()),
         ]
+        m.d.sync += ready.eq(room.all())
         by_parity = data.View(data.ArrayLayout(len(words[0]), FEATURE_BANKS), Cat(words))
         for tap in range(PATCH_TAPS):
             bank = Cat(oldest.patch.odd_x ^ (tap & 1), oldest.patch.odd_y ^ (tap >> 1))
@@ -321,7 +333,7 @@ class PatchReader(wiring.Component):
         self, m: Module, bank: int, ask: Value, room: Signal, take: Signal, needed: Value,
         complete: Signal, waiting: Signal,
     ) -> Value:
-        """Connect one bank; return its oldest word."""
+        """Connect one bank; return its oldest word. `room` leaves one for a request made now."""
         config = self._config
         port = getattr(self, f"feature_{bank}")
         asked = StreamQueue(unsigned(feature_address_bits(config)), depth=REQUESTS)
@@ -339,7 +351,7 @@ class PatchReader(wiring.Component):
         m.d.comb += [
             asked.input.valid.eq(ask),
             asked.input.payload.eq(self.request.payload.address[bank]),
-            room[bank].eq(asked.input.ready),
+            room[bank].eq(asked.level < REQUESTS - 1),
             free.eq(reserved != RESPONSES),
             asking.input.valid.eq(asked.output.valid & free),
             asking.input.payload.eq(asked.output.payload),
@@ -358,6 +370,7 @@ class PatchReader(wiring.Component):
         ]
         m.d.comb += [port.address[other].eq(asking.output.payload)
                      for other in range(FEATURE_BANKS)]
-        m.d.sync += reserved.eq(reserved + reserve - used)
+        freed = Signal(name=f"freed_{bank}")  # a cycle late: `used` comes late in its own
+        m.d.sync += [freed.eq(used), reserved.eq(reserved + reserve - freed)]
         word: Value = words.output.payload
         return word

@@ -38,6 +38,14 @@ def stages(m: Module, valid: Value, latency: int, name: str = "valid") -> list[V
     return taps
 
 
+def remaining(count: Value, taken: Value) -> Value:
+    """Return whether one (bit 0) and two (bit 1) are left of `count` when `taken` has gone.
+
+    So a count may be taken from one cycle late, where what takes comes late in its own cycle.
+    """
+    return Cat((count > 1) | ((count == 1) & ~taken), (count > 2) | ((count == 2) & ~taken))
+
+
 def clip(m: Module, value: object, low: object, high: object, result: Signal) -> None:
     """Register `value` clamped to [low, high] in `result`."""
     wide = Signal(signed(12), name="unclipped")

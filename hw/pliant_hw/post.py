@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -19,11 +19,11 @@ from pliant_hw.layouts import (
 )
 from pliant_hw.lookup import LookupTable
 from pliant_hw.parameters import ParameterUnit
-from pliant_hw.pipeline import loaded
+from pliant_hw.pipeline import loaded, remaining
+from pliant_hw.rectangle import RectangleWalker, connect_rectangle
 from pliant_hw.requantizer import Requantizer
 from pliant_hw.residual import ResidualAdder, ResidualReader
 from pliant_hw.value_source import ValueSource
-from pliant_hw.walker import Walker, connect_rectangle
 
 OUTPUT_WORDS = 32
 """Finished words that may wait for the feature buffer; more than the pipeline holds (24)."""
@@ -103,8 +103,7 @@ class PostProcessor(wiring.Component):
         m.submodules.adder = adder = ResidualAdder(config=config)
         m.submodules.finished = finished = SyncFIFOBuffered(
             width=8 * config.lanes, depth=OUTPUT_WORDS)
-        m.submodules.walker = walker = Walker(
-            config=config, tag=FEATURE_BANKS)
+        m.submodules.walker = walker = RectangleWalker(config=config)
         wiring.connect(m, wiring.flipped(self.parameters), parameters.write)
         wiring.connect(m, wiring.flipped(self.table), table.write)
         wiring.connect(m, wiring.flipped(self.taps), source.taps)
@@ -138,7 +137,7 @@ class PostProcessor(wiring.Component):
             m.d.sync += requested.eq(1)
         for waiting, over in (
                 (unfinished, source.finished), (unloaded, adder.loaded),
-                (unread, residuals.instruction.ready), (unwritten, walker.nest.ready)):
+                (unread, residuals.instruction.ready), (unwritten, walker.rectangle.ready)):
             with m.If(over):
                 m.d.sync += waiting.eq(0)
         with m.If(accept):
@@ -146,13 +145,13 @@ class PostProcessor(wiring.Component):
                          unread.eq(offered.add_enable), unwritten.eq(1)]
 
         # Values in: a value needs room behind the pipeline, its residual and its parameters.
-        room = Signal(range(OUTPUT_WORDS + 1), init=OUTPUT_WORDS)
-        written = Signal()
-        m.d.sync += room.eq(room - source.issue + written)
+        room = Signal(range(OUTPUT_WORDS + 1), init=OUTPUT_WORDS)  # less one if `issued`
+        issued, written = Signal(), Signal()
+        m.d.sync += [issued.eq(source.issue), room.eq(room - issued + written)]
         m.d.comb += [
             source.start.eq(start),
             source.instruction.eq(current),
-            source.room.eq(Cat(room != 0, room > 1)),
+            source.room.eq(remaining(room, issued)),
             source.residuals.eq(residuals.available),
             source.parameters.eq(parameters.available),
             self.read_valid.eq(source.read_valid),
@@ -200,21 +199,14 @@ class PostProcessor(wiring.Component):
         ]
 
         # Words out.
-        connect_rectangle(
-            m, walker, valid=unwritten, base=current.destination,
-            group_stride=current.destination_group_stride,
-            row_stride=current.destination_row_stride,
-            y=current.destination_y, x=current.destination_x, groups=current.groups,
-            height=current.out_height, width=current.out_width,
-            step=Mux(current.upsample.any(), 2, 1),
-        )
-        m.d.comb += walker.nest.payload.tag.eq(current.upsample)
-        position = walker.position.payload
+        connect_rectangle(m, walker, current, "destination", pixels=current.upsample)
+        position = walker.place.payload
         m.d.comb += [
-            self.output.valid.eq(walker.position.valid & finished.r_rdy),
-            self.output.mask.eq(Mux(position.tag.any(), position.tag, 1 << position.bank)),
+            walker.rectangle.valid.eq(unwritten),
+            self.output.valid.eq(walker.place.valid & finished.r_rdy),
+            self.output.mask.eq(Mux(position.pixels.any(), position.pixels, 1 << position.bank)),
             written.eq(self.output.valid & self.output.ready),
-            walker.position.ready.eq(written),
+            walker.place.ready.eq(written),
             finished.r_en.eq(written),
             self.done.eq(written & position.last),
             self.wait_bank.eq(source.wait_bank | (self.output.valid & ~self.output.ready)

@@ -18,11 +18,11 @@ from pliant_hw.layouts import (
     feature_address_bits,
     instruction_layout,
 )
-from pliant_hw.pipeline import clip, delayed, loaded, stages
+from pliant_hw.pipeline import clip, delayed, loaded, remaining, stages
 from pliant_hw.products import lut_product
+from pliant_hw.rectangle import RectangleWalker, connect_rectangle
 from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
 from pliant_hw.streams import StreamBuffer
-from pliant_hw.walker import Walker, connect_rectangle
 
 ADDER_LATENCY = 2 + ROUNDING_LATENCY + 1
 """Products; their sum; shift; clip."""
@@ -64,18 +64,13 @@ class ResidualReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         instruction = self.instruction.payload
-        m.submodules.walker = walker = Walker(config=self._config)
-        m.d.comb += self.instruction.ready.eq(walker.nest.ready)
+        m.submodules.walker = walker = RectangleWalker(config=self._config)
+        m.d.comb += [self.instruction.ready.eq(walker.rectangle.ready),
+                     walker.rectangle.valid.eq(self.instruction.valid)]
         m.submodules.words = words = SyncFIFOBuffered(
             width=8 * self._config.lanes, depth=RESIDUAL_WORDS)
-        connect_rectangle(
-            m, walker, valid=self.instruction.valid, base=instruction.residual,
-            group_stride=instruction.residual_group_stride,
-            row_stride=instruction.residual_row_stride,
-            y=instruction.residual_y, x=instruction.residual_x, groups=instruction.groups,
-            height=instruction.out_height, width=instruction.out_width,
-        )
-        position = walker.position
+        connect_rectangle(m, walker, instruction, "residual")
+        position = walker.place
         # A request reserves its room before the arbitration, which ends in registers.
         request_layout = data.StructLayout(
             {"bank": 2, "address": feature_address_bits(self._config)})
@@ -84,7 +79,8 @@ class ResidualReader(wiring.Component):
         reserved = Signal(range(RESIDUAL_WORDS + 1))
         room = Signal()
         reserve = Signal()
-        unclaimed = Signal(range(RESIDUAL_WORDS + 1))
+        unclaimed = Signal(range(RESIDUAL_WORDS + 1))  # less one if `claimed`
+        claimed = Signal()
         request = Signal()
         m.d.comb += [
             room.eq(reserved != RESIDUAL_WORDS),
@@ -97,7 +93,7 @@ class ResidualReader(wiring.Component):
             self.feature.mask.eq(1 << asked.bank),
             requests.output.ready.eq(self.feature.ready),
             request.eq(self.feature.valid & self.feature.ready),
-            self.available.eq(Cat(unclaimed != 0, unclaimed > 1)),
+            self.available.eq(remaining(unclaimed, claimed)),
             words.r_en.eq(self.take),
             self.word.eq(words.r_data),
         ]
@@ -108,7 +104,8 @@ class ResidualReader(wiring.Component):
         m.d.comb += [words.w_en.eq(arrived), words.w_data.eq(self.feature.data[bank])]
         m.d.sync += [
             reserved.eq(reserved + reserve - self.take),
-            unclaimed.eq(unclaimed + arrived - self.claim),
+            claimed.eq(self.claim),
+            unclaimed.eq(unclaimed + arrived - claimed),
         ]
         return m
 

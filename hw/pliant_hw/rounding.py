@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -56,13 +56,8 @@ class RoundingShifter(wiring.Component):
         sticky = Signal(reset_less=True)
         negative = Signal(reset_less=True)
         rounding = Signal(Rounding, reset_less=True)
-        everything = Const((1 << self._width) - 1, self._width)
-        unused = Signal(range(self._width + 2))  # bits that are not below the half bit
-        below_half = Signal(self._width)
-        m.d.comb += [
-            unused.eq(Mux(self.shift > self._width, 0, self._width + 1 - self.shift)),
-            below_half.eq(everything >> unused),
-        ]
+        # A table for each bit: one level of look-up tables.
+        below_half = Cat(self.shift > bit + 1 for bit in range(self._width))
         with m.If(self.enable[0]):
             m.d.sync += [
                 shifted.eq(Cat(0, self.value).as_signed() >> self.shift),

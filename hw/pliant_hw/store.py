@@ -9,7 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
-from pliant.spec.isa import Store
+from pliant.spec.isa import Store, Target
 from pliant.spec.registers import SEGMENTS, Fault, FaultUnit
 from pliant_hw.axi import AxiWriteSignature
 from pliant_hw.dma import WINDOW_BITS, DmaWriter, beat_layout
@@ -92,7 +92,8 @@ class StoreUnit(wiring.Component):
         m.submodules.runs = runs = RunWalker(config=config)
         m.submodules.writer = writer = DmaWriter(config=config, unit=FaultUnit.STORE)
         m.submodules.regions = regions = StreamQueue(REGION, depth=QUEUED_REGIONS)
-        m.submodules.walker = walker = RegionWalker(config=config)
+        m.submodules.walker = walker = RegionWalker(
+            config=config, address_bits={Target.FEATURE: feature_address_bits(config)})
         m.submodules.beats = beats = StreamQueue(beat_layout(config), depth=DATA_BEATS)
         wiring.connect(m, runs.runs, writer.runs)
         wiring.connect(m, writer.axi, wiring.flipped(self.axi))
@@ -115,6 +116,7 @@ class StoreUnit(wiring.Component):
             region.valid.eq(self.instruction.valid & transfer.ready),
             *(transfer.payload[name].eq(instruction[name]) for name in MEMORY_SIDE.members),
             region.payload.start.eq(instruction.source),
+            region.payload.target.eq(Target.FEATURE),
             *(region.payload[name].eq(instruction[name]) for name in (
                 "row_beats", "rows", "groups", "row_stride", "group_stride", "index",
             )),
@@ -146,7 +148,6 @@ class StoreUnit(wiring.Component):
             "odd_row": 1, "odd_column": 1, "last": 1,
         }))
         place = requests.output.payload
-        outside = region.address[address_bits:].any()
         reserved = Signal(range(DATA_BEATS + 1))
         room = reserved != DATA_BEATS
         bad = Signal()
@@ -154,7 +155,7 @@ class StoreUnit(wiring.Component):
         permitted, reserve, accepted, taken = Signal(), Signal(), Signal(), Signal()
         early = Signal(FEATURE_BANKS)  # banks of this beat that have been read
         m.d.comb += [
-            permitted.eq(room & ~outside & ~bad),
+            permitted.eq(room & ~region.outside & ~bad),
             requests.input.valid.eq(walker.beats.valid & permitted),
             requests.input.payload.address.eq(region.address),
             requests.input.payload.mask.eq(bank_mask(config, region)),
@@ -172,7 +173,7 @@ class StoreUnit(wiring.Component):
         m.d.sync += reserved.eq(reserved + reserve - taken)
         with m.If(self.feature.valid):
             m.d.sync += early.eq(Mux(self.feature.ready, 0, early | self.feature.granted))
-        with m.If(walker.beats.valid & outside & ~bad):
+        with m.If(walker.beats.valid & region.outside & ~bad):
             m.d.sync += [bad.eq(1), bad_index.eq(region.index)]
 
         # What belongs to the read whose words arrive FEATURE_READ_LATENCY cycles later.

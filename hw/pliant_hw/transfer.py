@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from amaranth import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
-from pliant.spec.isa import Load, fields
+from pliant.spec.isa import Load, Target, fields
 from pliant.spec.registers import SEGMENTS
 from pliant_hw.bursts import RUN_BEATS_BITS, run_layout
 from pliant_hw.layouts import INDEX_BITS
@@ -46,13 +47,14 @@ REGION = data.StructLayout({
 
 REGION_BEAT = data.StructLayout({
     "address": unsigned(REGION_ADDRESS_BITS),
+    "outside": unsigned(1),
     "odd_row": unsigned(1),
     "odd_column": unsigned(1),
     "last": unsigned(1),
     "target": unsigned(_WIDTHS["target"]),
     "index": unsigned(INDEX_BITS),
 })
-"""Where one beat lies. `odd_column` is 0 for beats of two words."""
+"""Where one beat lies; `outside`: beyond its memory. `odd_column` is 0 for beats of two words."""
 
 
 def bank_mask(config: AcceleratorConfig, beat: Any) -> Any:
@@ -138,14 +140,16 @@ class RunWalker(wiring.Component):
 
 
 class RegionWalker(wiring.Component):
-    """Turns a region into the places of its beats, one a cycle, latency 1, no bubbles between.
+    """Turns a region into the places of its beats, one a cycle, latency 2, no bubbles between.
 
-    Order: column fastest, then row, then lane group. An address that passes the memory shows in its
-    upper bits; the user must refuse the first such beat.
+    Order: column fastest, then row, then lane group. The user must refuse the first beat that is
+    `outside`.
 
     Parameters
     ----------
     config : AcceleratorConfig
+    address_bits : mapping of Target to int
+        Address width of the memory of each target.
 
     Members
     -------
@@ -156,8 +160,11 @@ class RegionWalker(wiring.Component):
     region: Any
     beats: Any
 
-    def __init__(self, *, config: AcceleratorConfig) -> None:
+    def __init__(
+        self, *, config: AcceleratorConfig, address_bits: Mapping[Target, int]
+    ) -> None:
         self._config = config
+        self._address_bits = address_bits
         super().__init__({
             "region": In(stream.Signature(REGION)), "beats": Out(stream.Signature(REGION_BEAT)),
         })
@@ -165,26 +172,29 @@ class RegionWalker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         region: Any = Signal(REGION)
-        beat = self.beats.payload
+        m.submodules.out = out = StreamBuffer(REGION_BEAT)
+        wiring.connect(m, out.output, wiring.flipped(self.beats))
+        beats = out.input
+        beat = beats.payload
         valid = Signal()
         address = Signal(REGION_ADDRESS_BITS)
         row_start, group_start = Signal.like(address), Signal.like(address)
-        column, row, group = Signal(RUN_BEATS_BITS), Signal(12), Signal(12)
+        # What is left counts down; whether it is the last is known with it, one step ahead.
+        columns_left, rows_left, groups_left = Signal(RUN_BEATS_BITS), Signal(12), Signal(12)
+        last_column, last_row, last_group = Signal(), Signal(), Signal()
         odd_row, odd_column = Signal(), Signal()
-        last_column, last_row, last_group = (
-            column == region.row_beats, row == region.rows, group == region.groups,
-        )
         two_words = self._config.words_per_beat == 2
         step = Const(1, 1) if two_words else region.linear | odd_column
         m.d.comb += [
-            self.beats.valid.eq(valid),
+            beats.valid.eq(valid),
             beat.address.eq(address),
+            beat.outside.eq(self._outside(m, region.target, address)),
             beat.odd_row.eq(odd_row),
             beat.odd_column.eq(odd_column),
             beat.last.eq(last_column & last_row & last_group),
             beat.target.eq(region.target),
             beat.index.eq(region.index),
-            self.region.ready.eq(~valid | (self.beats.ready & beat.last)),
+            self.region.ready.eq(~valid | (beats.ready & beat.last)),
         ]
 
         next_row = Signal.like(address)
@@ -192,26 +202,40 @@ class RegionWalker(wiring.Component):
             Mux(last_row, group_start, row_start)
             + Mux(last_row, region.group_stride, Mux(odd_row, region.row_stride, 0))
         )
-        with m.If(self.beats.ready):
+        with m.If(beats.ready):
             m.d.sync += [
                 address.eq(Mux(last_column & ~region.linear, next_row, address + step)),
-                column.eq(Mux(last_column, 1, column + 1)),
+                columns_left.eq(Mux(last_column, region.row_beats, columns_left - 1)),
+                last_column.eq(Mux(last_column, region.row_beats == 1, columns_left == 2)),
                 odd_column.eq(0 if two_words else ~last_column & ~odd_column),
             ]
             with m.If(last_column):
                 m.d.sync += [
                     row_start.eq(next_row),
-                    row.eq(Mux(last_row, 1, row + 1)),
+                    rows_left.eq(Mux(last_row, region.rows, rows_left - 1)),
+                    last_row.eq(Mux(last_row, region.rows == 1, rows_left == 2)),
                     odd_row.eq(~last_row & ~odd_row),
                 ]
                 with m.If(last_row):
-                    m.d.sync += [group_start.eq(next_row), group.eq(group + 1)]
+                    m.d.sync += [group_start.eq(next_row), groups_left.eq(groups_left - 1),
+                                 last_group.eq(groups_left == 2)]
         with m.If(self.region.ready):
             first = self.region.payload
             m.d.sync += [
                 valid.eq(self.region.valid),
                 region.eq(first),
                 address.eq(first.start), row_start.eq(first.start), group_start.eq(first.start),
-                column.eq(1), row.eq(1), group.eq(1), odd_row.eq(0), odd_column.eq(0),
+                columns_left.eq(first.row_beats), last_column.eq(first.row_beats == 1),
+                rows_left.eq(first.rows), last_row.eq(first.rows == 1),
+                groups_left.eq(first.groups), last_group.eq(first.groups == 1),
+                odd_row.eq(0), odd_column.eq(0),
             ]
         return m
+
+    def _outside(self, m: Module, target: Value, address: Signal) -> Signal:
+        outside = Signal()
+        with m.Switch(target):
+            for kind, width in self._address_bits.items():
+                with m.Case(kind):
+                    m.d.comb += outside.eq(address[width:].any())
+        return outside

@@ -42,8 +42,9 @@ NEST = data.StructLayout({
 """A loop nest: lane group, outer row, outer column, inner row, inner column (fastest).
 
 The position is ``origin + outer*outer_step + inner*inner_step`` per axis. A convolution has the
-kernel outside and the output pixels inside, a plain rectangle only an inner pair. (The windows of
-poolings are cut by :class:`pliant_hw.patches.PatchWalker`.)
+kernel outside and the output pixels inside. (The windows of poolings are cut by
+:class:`pliant_hw.patches.PatchWalker`, plain rectangles by
+:class:`pliant_hw.rectangle.RectangleWalker`.)
 """
 
 
@@ -206,36 +207,3 @@ class Walker(wiring.Component):
                 out.address.eq(row_low + row_high + column),
             ]
         return m
-
-
-def connect_rectangle(
-    m: Module,
-    walker: Walker,
-    *,
-    valid: object,
-    base: object,
-    group_stride: object,
-    row_stride: object,
-    y: object,
-    x: object,
-    groups: object,
-    height: object,
-    width: object,
-    step: object = 1,
-) -> None:
-    """Drive a walker's nest with a rectangle at row `y`, column `x` of an unbounded region.
-
-    Its positions are `step` rows and columns apart.
-    """
-    nest = walker.nest.payload.nest
-    everything = (1 << SIZE_BITS) - 1
-    m.d.comb += [
-        walker.nest.valid.eq(valid),
-        nest.base.eq(base), nest.group_stride.eq(group_stride), nest.row_stride.eq(row_stride),
-        nest.height.eq(everything), nest.width.eq(everything),
-        nest.origin_y.eq(y), nest.origin_x.eq(x), nest.groups.eq(groups),
-        nest.outer_height.eq(1), nest.outer_width.eq(1),
-        nest.outer_step_y.eq(0), nest.outer_step_x.eq(0),
-        nest.inner_height.eq(height), nest.inner_width.eq(width),
-        nest.inner_step_y.eq(step), nest.inner_step_x.eq(step),
-    ]

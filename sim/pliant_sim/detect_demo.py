@@ -126,7 +126,8 @@ def detect(
     comparisons.append(merge(SIMULATOR, parts))
 
     machine = watch.time("build the RTL (a minute the first time)", lambda: RtlMachine(config))
-    parts, runs, shipped = [], [], {}
+    parts, runs = [], []
+    shipped: Tensors = {}
     for index, variant in enumerate(compiled):
         def ahead(done: int, index: int = index) -> None:
             progress("run the RTL", index * images + done, len(compiled) * images)

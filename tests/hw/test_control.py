@@ -28,7 +28,7 @@ class Control:
 
     async def start(self) -> None:
         await self.pulse("start")
-        await self.ctx.tick()
+        await self.ctx.tick().repeat(2)
 
     def report(self, name: str, code: Fault, unit: FaultUnit, index: int, address: int) -> None:
         port = getattr(self.dut, f"fault_{name}")
@@ -63,10 +63,10 @@ def test_start_resets_the_units_then_starts_them() -> None:
     async def body(control: Control) -> None:
         ctx = control.ctx
         assert control.status() == set()
-        ctx.set(control.dut.start, 1)
+        await control.pulse("start")
         assert (control.get("unit_reset"), control.get("unit_start")) == (1, 0)
+        assert control.status() == {"running", "halt"}
         await ctx.tick()
-        ctx.set(control.dut.start, 0)
         assert (control.get("unit_reset"), control.get("unit_start")) == (0, 1)
         assert control.status() == {"running"}
         for _ in range(5):
@@ -117,8 +117,9 @@ def test_the_first_fault_wins_and_only_reset_helps() -> None:
         control.withdraw("first")
         control.withdraw("second")
         await control.pulse("reset")
-        assert control.status() == {"fault", "draining", "halt"}
-        await ctx.tick()
+        for _ in range(2):
+            assert control.status() == {"fault", "draining", "halt"}
+            await ctx.tick()
         assert control.status() == set()
         assert control.latched() == (0, 0, 0, 0)
         await control.start()
@@ -157,7 +158,7 @@ def test_the_watchdog_stops_a_run_that_is_longer_than_its_limit(limit: int) -> N
             if limit:
                 assert control.latched() == (Fault.WATCHDOG, FaultUnit.CONTROL, 5, 0)
             await control.pulse("reset")
-            await ctx.tick()
+            await ctx.tick().repeat(2)
 
     run(body)
 
@@ -184,7 +185,9 @@ def test_reset_waits_for_the_bus_then_resets_the_units_once(state: str) -> None:
             assert not control.get("fault_event")
             await ctx.tick()
         ctx.set(control.dut.bus_idle, 1)
+        await ctx.tick()
         assert control.get("unit_reset")
+        assert {"draining", "halt"} <= control.status()
         await ctx.tick()
         assert control.status() == set()
         assert not control.get("unit_reset")
@@ -198,7 +201,7 @@ def test_a_reset_that_coincides_with_completion_leaves_no_event() -> None:
         await control.pulse("end")
         await control.pulse("reset")
         assert not control.get("done_event")
-        await control.ctx.tick()
+        await control.ctx.tick().repeat(2)
         assert control.status() == set()
 
     run(body)

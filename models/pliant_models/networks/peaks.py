@@ -14,7 +14,8 @@ def append_peaks(graph: Graph, heatmap: str) -> Graph:
     """Return the graph with an output ``peaks`` in the place of the output `heatmap`.
 
     With m the maximum over 3x3 pixels, ``d = clip(m - x, 0, 127)`` and ``peaks = clip(x - 256*d)``:
-    x where it is a maximum, -128 elsewhere, for x - 256 is at most -129.
+    x where it is a maximum, -128 elsewhere, for x - 256 is at most -129. The nodes stand right
+    behind the heat map, so that other heads' convolutions can run beside them.
 
     Raises
     ------
@@ -38,4 +39,7 @@ def append_peaks(graph: Graph, heatmap: str) -> Graph:
             multipliers=(1, INT8_MIN * 2), offset=0, shift=0),
     )
     outputs = tuple(peaks.name if name == heatmap else name for name in graph.outputs)
-    return graph.replace(nodes=(*graph.nodes, *nodes), outputs=outputs)
+    behind = 1 + next(index for index, node in enumerate(graph.nodes)
+                      if node.output.name == heatmap)
+    return graph.replace(nodes=(*graph.nodes[:behind], *nodes, *graph.nodes[behind:]),
+                         outputs=outputs)

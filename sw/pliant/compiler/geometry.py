@@ -117,12 +117,12 @@ class Geometry:
         """Whether the matrix unit computes it (else the post unit reduces windows itself)."""
         return self.operation.reduction is Reduction.CONVOLUTION
 
-    @property
+    @functools.cached_property
     def rows(self) -> Axis:
         """The vertical axis."""
         return self._axis(0, 1)
 
-    @property
+    @functools.cached_property
     def columns(self) -> Axis:
         """The horizontal axis."""
         return self._axis(1, self.config.words_per_beat)

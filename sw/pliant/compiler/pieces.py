@@ -9,6 +9,7 @@ multiplies neighbours as well, by zeros.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,8 +69,9 @@ class LaneGroups:
         self._local = np.concatenate([np.arange(size) for size in sizes])
         self.tiles = self._choose(self._needed())
         self._readings: dict[frozenset[int], tuple[float, float]] = {}
+        self._most: dict[tuple[int, frozenset[int]], int] = {}
 
-    @property
+    @functools.cached_property
     def uniform(self) -> bool:
         """Whether all tiles multiply the same lane groups."""
         return bool((self.tiles == self.tiles[0]).all())
@@ -135,9 +137,12 @@ class LaneGroups:
 
     def most_loaded(self, chunk: int, resident: frozenset[int]) -> int:
         """Return the most lane groups of a chunk of any list that are not of `resident` tensors."""
-        loaded = self._loaded(resident)
-        return max(int(loaded[:, start:start + chunk].sum(axis=1).max())
-                   for start in range(0, loaded.shape[1], chunk))
+        if (chunk, resident) not in self._most:
+            loaded = self._loaded(resident)
+            self._most[chunk, resident] = max(
+                int(loaded[:, start:start + chunk].sum(axis=1).max())
+                for start in range(0, loaded.shape[1], chunk))
+        return self._most[chunk, resident]
 
     def _loaded(self, resident: frozenset[int]) -> NDArray[np.bool_]:
         return ~np.isin(self._source[self.tiles], list(resident))
