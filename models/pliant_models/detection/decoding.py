@@ -21,6 +21,8 @@ def decode(
 ) -> Detections:
     """Return the objects of one image, the best TOP of them.
 
+    Of equal peaks beside one another, common among integers, the first in reading order counts.
+
     Parameters
     ----------
     peaks : float64 (classes, height, width)
@@ -30,7 +32,7 @@ def decode(
     shift : float64 (2, height, width)
         How far right of and below its pixel a box's centre lies.
     """
-    flat = peaks.reshape(-1)
+    flat = _without_repetitions(peaks).reshape(-1)
     best = np.argsort(-flat, kind="stable")[:TOP]
     best = best[flat[best] > -np.inf]
     label, row, column = np.unravel_index(best, peaks.shape)
@@ -39,6 +41,16 @@ def decode(
     boxes = np.concatenate([centre - half, centre + half], 1) * OUTPUT_STRIDE
     return Detections(labels=label.astype(np.int64), scores=1 / (1 + np.exp(-flat[best])),
                       boxes=boxes)
+
+
+def _without_repetitions(peaks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the peaks without those that equal a neighbour to the left or in the row above."""
+    _, height, width = peaks.shape
+    padded = np.pad(peaks, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    repeated = np.zeros(peaks.shape, bool)
+    for y, x in ((0, 0), (0, 1), (0, 2), (1, 0)):
+        repeated |= padded[:, y:y + height, x:x + width] == peaks
+    return np.where(repeated, -np.inf, peaks)
 
 
 def decode_integers(graph: Graph, outputs: list[NDArray[np.int8]]) -> list[Detections]:

@@ -32,9 +32,10 @@ BATCH = 16
 SMALL_SIZE, SMALL_BATCH = 64, 48
 """Of the scenes that the backbone learns to name."""
 
-CLASSIFYING_STEPS, STEPS, TUNING_STEPS = 300, 600, 200
+CLASSIFYING_STEPS, CYCLES, TUNING_STEPS = 300, (600, 300), 100
+"""Steps of the backbone alone, of the network in each cycle of the rate, with quantizers."""
 
-RATE, TUNING_RATE = 2e-3, 3e-4
+CLASSIFYING_RATE, RATE, TUNING_RATE = 2e-3, 1.5e-3, 3e-4
 
 WARMING = 0.15
 """Share of the steps in which the rate grows."""
@@ -63,7 +64,8 @@ def train_float(*, report: Report = print) -> CoDeNet:
     torch.manual_seed(SEED)
     network = CoDeNet(classes=CLASSES)
     fit_backbone(network.backbone, CLASSIFYING_STEPS, report=report)
-    fit(network, STEPS, rate=RATE, seed=SEED, report=report)
+    for cycle, steps in enumerate(CYCLES):
+        fit(network, steps, rate=RATE, seed=SEED + sum(CYCLES[:cycle]), report=report)
     return network
 
 
@@ -73,7 +75,7 @@ def fine_tune(
 ) -> fx.GraphModule:
     """Return the quantized model, trained further with its quantizers."""
     model = quantized(network)
-    seed = SEED + STEPS  # scenes that the float network did not see
+    seed = SEED + sum(CYCLES)  # scenes that the float network did not see
     calibrate(model, [scenes(seed + index, BATCH, held_out=False).real()
                       for index in range(CALIBRATION_BATCHES)])
     fit(model, steps, rate=rate, seed=seed, report=report)
@@ -95,7 +97,7 @@ def fit_backbone(backbone: nn.Module, steps: int, *, report: Report = print) -> 
         labels = torch.from_numpy(np.concatenate(drawn.labels))
         return functional.cross_entropy(classifier(_nearby(drawn.real())), labels)
 
-    _optimize(classifier, batch_loss, steps, rate=RATE, report=report)
+    _optimize(classifier, batch_loss, steps, rate=CLASSIFYING_RATE, report=report)
 
 
 def fit(model: nn.Module, steps: int, *, rate: float, seed: int, report: Report = print) -> None:

@@ -20,6 +20,19 @@ def test_boxes_follow_from_peak_size_and_shift():
     np.testing.assert_allclose(found.boxes, expected)
 
 
+def test_equal_neighbours_count_once_where_the_first_of_them_is():
+    peaks, size, shift = heads()
+    peaks[1, 2, 1:4] = peaks[1, 3, 2] = 1.0  # a plateau, its third pixel apart from its first
+    peaks[1, 6, 1] = 1.0  # equal, but apart
+    peaks[0, 2, 2] = 1.0  # of another class
+    peaks[1, 4, 3] = 0.5  # a neighbour, but lower
+    found = decode(peaks, size, shift)
+    centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 / OUTPUT_STRIDE
+    objects = {(label, *map(float, centre)) for label, centre in zip(
+        found.labels.tolist(), centres, strict=True)}
+    assert objects == {(1, 1, 2), (1, 1, 6), (0, 2, 2), (1, 3, 4)}
+
+
 def test_the_best_hundred_come_first():
     rng = np.random.default_rng(1)
     _, size, shift = heads(4)

@@ -14,6 +14,7 @@ from pliant_models.detection.train import (
     HELD_OUT_SEED,
     fine_tune,
     fit,
+    fit_backbone,
     float_score,
 )
 from pliant_models.export import model_integers
@@ -65,14 +66,23 @@ def test_dilations_were_learned(trained):
             assert len(np.unique(values[node.inputs[1]])) > 4
 
 
+def losses(reports: list[str]) -> list[float]:
+    return [float(report.split()[3].rstrip(",")) for report in reports]
+
+
 def test_the_recipe_learns_in_float_and_with_quantizers(monkeypatch):
-    monkeypatch.setattr("pliant_models.detection.train.BATCH", 4)
+    for name, value in {"BATCH": 4, "SMALL_BATCH": 8, "REPORTED": 25}.items():
+        monkeypatch.setattr(f"pliant_models.detection.train.{name}", value)
     torch.manual_seed(1)
     network = CoDeNet(channels=(8, 16, 32, 48, 64), classes=CLASSES)
+    named: list[str] = []
+    before = network.backbone[0].conv.weight.clone()
+    fit_backbone(network.backbone, 50, report=named.append)
+    assert len(losses(named)) == 2
+    assert not torch.equal(before, network.backbone[0].conv.weight)
     reports: list[str] = []
-    fit(network, 100, rate=3e-3, seed=1, report=reports.append)
-    losses = [float(report.split()[3].rstrip(",")) for report in reports]
-    assert losses[1] < 0.7 * losses[0]
+    fit(network, 75, rate=3e-3, seed=1, report=reports.append)
+    assert losses(reports)[2] < 0.7 * losses(reports)[0]
 
     drawn = scenes(1, 8, held_out=False)
     wanted = targets(drawn.boxes, drawn.labels, classes=CLASSES, size=SIZE)

@@ -37,6 +37,15 @@ def test_boxes_are_inside_apart_and_of_the_stated_sizes():
         np.testing.assert_array_equal(apart, np.eye(len(boxes)))
 
 
+def test_small_scenes_have_one_digit_each():
+    found = scenes(3, 20, size=64, most=1)
+    assert found.images.shape == (20, 3, 64, 64)
+    assert all(len(labels) == 1 for labels in found.labels)
+    boxes = np.concatenate(found.boxes)
+    assert boxes.max() <= 64
+    assert boxes.min() >= 0
+
+
 def test_digits_stand_out_of_what_is_around_them():
     found = scenes(5, 30)
     for image, boxes in zip(found.pixels().astype(float), found.boxes, strict=True):
