@@ -189,18 +189,23 @@ class Displacer(wiring.Component):
             displaced.append(by)
         half = later(half, "half")
         at = stage()
-        rows = []
+        rows, behind = [], []
         for name, value, start in (("y", displaced[0], at.at.y), ("x", displaced[1], at.at.x)):
-            sixteenths = Signal(signed(COORDINATE_BITS + FRACTION_BITS), name=f"sixteenths_{name}",
-                                reset_less=True)
+            sixteenths, next_pixel = (
+                Signal(signed(COORDINATE_BITS + FRACTION_BITS), name=f"{what}_{name}",
+                       reset_less=True) for what in ("sixteenths", "next_pixel"))
+            position = (start << FRACTION_BITS) + value + half
             with m.If(advance):
-                m.d.sync += sixteenths.eq((start << FRACTION_BITS) + value + half)
+                m.d.sync += [sixteenths.eq(position),
+                             next_pixel.eq(position + (1 << FRACTION_BITS))]
             rows.append(sixteenths)
+            behind.append(next_pixel[FRACTION_BITS + 1:])
         factor = later(factor, "factor_6")
         at = stage()
 
-        # Stage 7: bounds and products. Both rows of banks share a row of addresses unless the
-        # first neighbour's row is odd: then the second neighbour's is in the next one.
+        # Stage 7: bounds and products. Of two neighbouring rows r and r + 1, the even one is in row
+        # (r + 1) >> 1 of addresses, the odd one there too, or one before if r is odd. So no address
+        # is negative of a pixel that is inside.
         given = at.tag.displacement
         exact = (given.offsets == Offsets.NONE) | ~given.interpolate
         row, column = (value[FRACTION_BITS:].as_signed() for value in rows)
@@ -208,14 +213,14 @@ class Displacer(wiring.Component):
             later(Mux(exact, 0, value[:FRACTION_BITS]), f"fraction_{name}")
             for name, value in (("y", rows[0]), ("x", rows[1])))
         low, high = (later(part, f"row_{which}") for which, part in zip(
-            ("low", "high"), row_products(m, row[1:SIZE_BITS + 1], given.row_stride, "row_product",
-                                          address_bits), strict=True))
+            ("low", "high"), row_products(m, behind[0][:SIZE_BITS], given.row_stride,
+                                          "row_product", address_bits), strict=True))
         inside_y, inside_x = (
             [later(self._inside(value, size), f"inside_{name}_0"),
              later(self._inside(value + 1, size), f"inside_{name}_1")]
             for name, value, size in (("y", row, given.height), ("x", column, given.width)))
         odd_y, odd_x = later(row[0], "odd_y_7"), later(column[0], "odd_x_7")
-        column_address = later((at.at.group_base + column[1:SIZE_BITS + 1])[:address_bits],
+        column_address = later((at.at.group_base + behind[1][:SIZE_BITS])[:address_bits],
                                "column_address")
         factor = later(factor, "factor_7")
         at = stage()
@@ -223,12 +228,12 @@ class Displacer(wiring.Component):
         # Stage 8: row addresses; stage 9: all of them.
         given = at.tag.displacement
         row_address = [
-            later((low + high + Mux(odd_y, given.row_stride, 0))[:address_bits], "row_address_0"),
-            later((low + high)[:address_bits], "row_address_1"),
+            later((low + high)[:address_bits], "row_address_0"),
+            later((low + high - Mux(odd_y, given.row_stride, 0))[:address_bits], "row_address_1"),
         ]
         column_addresses = [
-            later((column_address + odd_x)[:address_bits], "column_address_0"),
-            later(column_address, "column_address_1"),
+            later(column_address, "column_address_0"),
+            later((column_address - odd_x)[:address_bits], "column_address_1"),
         ]
         inside = later(Cat(inside_y[i] & inside_x[j] for i in range(2) for j in range(2)),
                        "inside_8")

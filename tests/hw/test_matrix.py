@@ -31,6 +31,7 @@ TINY = dataclasses.replace(PRESETS["tiny"], feature_depth=64, weight_depth=256,
                            accumulator_depth=32)
 WIDE = dataclasses.replace(TINY, cols=16, axi_data_bytes=4)  # four beats are a row of weights
 EIGHT = dataclasses.replace(TINY, rows=8)  # two cascades of DSP48E1
+DEEP = dataclasses.replace(TINY, feature_depth=4096)  # addresses wider than coordinates
 ALL_BANKS = 0b1111
 
 
@@ -214,7 +215,7 @@ def displaced(
 
 
 @pytest.mark.parametrize(("seed", "config", "rival"), [
-    (0, TINY, 0.0), (1, TINY, 0.6), (2, EIGHT, 0.3), (3, TINY, 0.0)])
+    (0, TINY, 0.0), (1, TINY, 0.6), (2, EIGHT, 0.3), (3, DEEP, 0.0)])
 def test_random_displaced_instructions_equal_numpy(
     seed: int, config: AcceleratorConfig, rival: float
 ) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pliant.compiler.graph import Graph, Padding
 from pliant.compiler.operation import Operation, Reduction, Window, consumers, operations
+from pliant.compiler.upsample import halved
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.memory import ceil_div
 from pliant.spec.numerics import WEIGHT_MAX
@@ -39,15 +40,13 @@ def split_phases(graph: Graph, config: AcceleratorConfig) -> Graph:
                 or reads[node.output.name] != len(readers)
                 or not all(_fits(reader, node, config) for reader in readers)):
             continue
-        channels, height, width = node.output.shape
-        layers[node.name] = dataclasses.replace(
-            node, upsample=False,
-            output=dataclasses.replace(node.output, shape=(channels, height // 2, width // 2)))
+        small = halved(node.output, graph.tensors())
+        layers[node.name] = dataclasses.replace(node, upsample=False, output=small)
         for reader in readers:
             assert reader.weight is not None
             layers[reader.name] = dataclasses.replace(
-                layers[reader.name], weight=phase_weights(reader.weight), upsample=True,
-                phased=True)
+                layers[reader.name], inputs=(small.name,), weight=phase_weights(reader.weight),
+                upsample=True, phased=True)
     return graph.replace(nodes=tuple(layers.values()))
 
 

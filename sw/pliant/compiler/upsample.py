@@ -6,6 +6,7 @@ Both orders give the same integers, pixel for pixel, and the post unit upsamples
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 
 from pliant.compiler.graph import Convolution, Graph, Node, Padding, Tensor, Upsample
 
@@ -21,7 +22,7 @@ def delay_upsampling(graph: Graph) -> Graph:
                                   for reader in readers):
             continue
         nodes.remove(node)
-        taken = {tensor.name for tensor in graph.inputs} | {other.output.name for other in nodes}
+        taken = set(graph.tensors())
         for reader in readers:
             place = nodes.index(reader)
             assert isinstance(reader, Convolution)
@@ -34,14 +35,18 @@ def _pointwise(node: Convolution) -> bool:
             and node.padding == Padding())
 
 
-def _swapped(node: Convolution, source: str, taken: set[str]) -> tuple[Node, Node]:
-    """Return the convolution of `source` and the upsampling of its result."""
-    name = f"{node.output.name}.small"
+def halved(tensor: Tensor, taken: Container[str]) -> Tensor:
+    """Return the tensor before its pixels are repeated, with a name that is not `taken`."""
+    name = f"{tensor.name}.small"
     while name in taken:
         name += "'"
-    taken.add(name)
-    channels, height, width = node.output.shape
-    small: Tensor = dataclasses.replace(
-        node.output, name=name, shape=(channels, height // 2, width // 2))
+    channels, height, width = tensor.shape
+    return dataclasses.replace(tensor, name=name, shape=(channels, height // 2, width // 2))
+
+
+def _swapped(node: Convolution, source: str, taken: set[str]) -> tuple[Node, Node]:
+    """Return the convolution of `source` and the upsampling of its result."""
+    small = halved(node.output, taken)
+    taken.add(small.name)
     return (dataclasses.replace(node, inputs=(source,), output=small),
-            Upsample(name=f"{node.name}.upsample", inputs=(name,), output=node.output))
+            Upsample(name=f"{node.name}.upsample", inputs=(small.name,), output=node.output))
