@@ -220,7 +220,7 @@ def test_every_stage_can_be_printed_and_drawn(network: Callable[..., Graph]) -> 
     optimize(graph, TINY, stages=lambda name, stage: seen.update({
         name: format_graph(stage) + draw_graph(stage)}))
     assert list(seen) == ["graph", "lower", "fuse_upsample", "fuse_clip", "fuse_add", "fuse_lookup",
-                          "unfold_inputs"]
+                          "split_phases", "order_companions", "unfold_inputs"]
     assert "conv0: Convolution(x) 3x3" in seen["graph"]
     assert "conv0: convolution(x) 3x3" in seen["lower"]
     assert "convolution+add+table" in seen["fuse_lookup"]

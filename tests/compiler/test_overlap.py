@@ -14,14 +14,16 @@ from pliant.compiler import optimize
 from pliant.compiler.buffers import Slot
 from pliant.compiler.chip import ChipTensor, Part, chip_size
 from pliant.compiler.cycles import matrix_cycles, post_cycles
-from pliant.compiler.emission import Home, LayerSteps
+from pliant.compiler.emission import LayerSteps
 from pliant.compiler.geometry import Geometry
 from pliant.compiler.graph import Graph
+from pliant.compiler.home import Home
 from pliant.compiler.memory_plan import Constants, place_tensors
 from pliant.compiler.operation import operations
 from pliant.compiler.overlap import interleave
 from pliant.compiler.step import Step, Sums
-from pliant.compiler.tiling import Placement, choose_tiling
+from pliant.compiler.tile import OnChip, Placement
+from pliant.compiler.tiling import choose_tiling
 from pliant.spec.config import ACCUMULATOR_BANKS, AcceleratorConfig, preset
 from pliant.spec.isa import Matrix, Post
 
@@ -47,8 +49,8 @@ def pair(
     for index, operation in enumerate((first, second)):
         geometry = Geometry.of(operation, config, tensors)
         tiling = choose_tiling(geometry, Placement(
-            depth=(config.feature_depth - start) // (2 - index), result=index == 0,
-            sources=frozenset({0} if index else ()), tile_rows=rows))
+            depth=(config.feature_depth - start) // (2 - index), tile_rows=rows,
+            on_chip=OnChip(result=index == 0, sources=frozenset({0} if index else ()))))
         layers.append(LayerSteps(geometry, tiling, homes, Constants(config), layer=index,
                                  arena_start=start, at_once=2).steps)
         start += tiling.arena()

@@ -12,8 +12,9 @@ import pytest
 
 from pliant.compiler import compile_graph, optimize
 from pliant.compiler.buffers import Arena, Buffer, Ring, Slot, allocate_slot
-from pliant.compiler.emission import Home, LayerSteps
+from pliant.compiler.emission import LayerSteps
 from pliant.compiler.geometry import Axis, Geometry, halvings
+from pliant.compiler.home import Home
 from pliant.compiler.memory_plan import Constants, place_tensors
 from pliant.compiler.operation import operations
 from pliant.compiler.reference import evaluate

@@ -278,7 +278,9 @@ def test_random_instructions_equal_numpy(name: str, conflicts: bool) -> None:
     system = System(CONFIGS[name], seed)
     instructions = [random_instruction(system) for _ in range(30)]
     assert {instruction.source for instruction in instructions} == set(Source)
-    assert {0, 15} < {instruction.upsample for instruction in instructions}
+    blocks = {instruction.upsample for instruction in instructions}
+    assert 0 in blocks
+    assert len(blocks) > 5
     system.run(instructions, system.random_rivals if conflicts else no_rivals)
 
 

@@ -1,9 +1,12 @@
-"""ImageNet networks: integer graph == instruction simulator == RTL in every layer."""
+"""Whole networks: integer graph == instruction simulator == RTL in every layer."""
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from pliant.compiler.graph import Graph
 from pliant.spec.config import preset
-from pliant_models.networks import integer_graph
+from pliant_models.networks import detector_graph, integer_graph
 from pliant_sim.bench import BenchResult, bench
 
 TINY = {"width": 0.125, "size": 32, "classes": 10}
@@ -14,6 +17,10 @@ over a single pixel and the addition before it."""
 
 def run(name: str, config: str, layers: int, **variant: float) -> BenchResult:
     graph, images = integer_graph(name, **variant)
+    return check(graph, images, config, layers)
+
+
+def check(graph: Graph, images: NDArray[np.int8], config: str, layers: int) -> BenchResult:
     result = bench(graph, images[0], preset(config))
     differences = [str(item) for level in result.comparisons for item in level.differences]
     assert differences == []
@@ -40,3 +47,10 @@ def test_whole_networks_on_the_rtl(
     result = run(name, "ultra96", layers)
     assert result.macs == macs
     assert result.utilization > utilization
+
+
+@pytest.mark.slow
+def test_codenet_on_the_rtl() -> None:
+    graph, images = detector_graph("codenet_a", images=1)
+    result = check(graph, images, "ultra96", 79)
+    assert result.cycles < 950_000

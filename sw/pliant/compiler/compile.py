@@ -113,8 +113,9 @@ def optimize(
         lowered = show("select_channels", select_channels(lowered, config, keep=not fuse))
     for fusing in FUSING if fuse else ():
         lowered = show(fusing.__name__, fusing(lowered))
-    lowered = show("split_phases", split_phases(lowered, config)) if fuse else lowered
-    lowered = show("order_companions", order_companions(lowered))
+    if fuse:
+        lowered = show("split_phases", split_phases(lowered, config))
+        lowered = show("order_companions", order_companions(lowered))
     return show("unfold_inputs", unfold_inputs(lowered, config))
 
 

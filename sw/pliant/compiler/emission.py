@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from pliant.compiler.buffers import Arena, Buffer
 from pliant.compiler.chip import ChipTensor
+from pliant.compiler.displacement import Displacements
 from pliant.compiler.geometry import Geometry, Span
+from pliant.compiler.home import Home
 from pliant.compiler.layer_buffers import LayerBuffers, region_fields
 from pliant.compiler.layer_constants import LayerConstants
 from pliant.compiler.memory_plan import Constants, DdrTensor, Rectangle
@@ -16,11 +18,10 @@ from pliant.compiler.operation import Reduction
 from pliant.compiler.phases import PHASES
 from pliant.compiler.pieces import Piece
 from pliant.compiler.step import Extent, Step, StoreTask, Sums
-from pliant.compiler.tiling import Tiling
+from pliant.compiler.tile import Tiling
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Matrix, Post, Source, Store
 from pliant.spec.memory import ceil_div, region_strides, round_up
-from pliant.spec.sampling import FRACTION_BITS
 
 _SOURCES = {Reduction.MAXIMUM: Source.MAXIMUM, Reduction.SUM: Source.SUM,
             Reduction.DEPTHWISE: Source.DEPTHWISE}
@@ -28,14 +29,6 @@ _SOURCES = {Reduction.MAXIMUM: Source.MAXIMUM, Reduction.SUM: Source.SUM,
 
 EVERY_PIXEL = 0b1111
 """Of a block of 2x2: a result is repeated."""
-
-
-@dataclass(frozen=True)
-class Home:
-    """Where a tensor lives: on chip, in DDR, or both (then it is read on chip)."""
-
-    ddr: DdrTensor | None = None
-    chip: ChipTensor | None = None
 
 
 @dataclass(frozen=True)
@@ -110,9 +103,9 @@ class LayerSteps:
         placed = LayerConstants(geometry, tiling.channel_groups, constants)
         self.buffers = LayerBuffers(geometry, tiling, placed, arena_start, at_once)
         self.steps: list[Step] = []
-        self.displacements = [homes[name] for name in self.operation.displacements]
+        self._displacements = Displacements(
+            geometry, [homes[name] for name in self.operation.displacements], self.buffers)
         self._sums = Sums()
-        self._copied: tuple[int, int] | None = None  # tile and band of the offset memory
         for place in self._places():
             self._add_steps(place)
         if self.result.chip is not None and self.result.ddr is not None:
@@ -253,56 +246,9 @@ class LayerSteps:
                 weights=weights + (run[0] - groups[0]) * self.geometry.group_words,
                 accumulate=int(run[0] > 0),
                 narrow_weights=int(self.operation.narrow_weights), **self._window(place, view),
-                **self._displacement_fields(step, place))
+                **self._displacements.fields(
+                    step, self._bands(place.tile)[place.band], self._tile(place.tile)[1]))
             yield step
-
-    def _displacement_fields(self, step: Step, place: Place) -> dict[str, int]:
-        """Return how the taps are displaced; offsets are copied where they are not those before."""
-        sampling = self.operation.sampling
-        if sampling is None:
-            return {}
-        fields: dict[str, int] = {
-            "offsets": sampling.offsets, "interpolate": int(sampling.interpolate),
-            "offset_shift": FRACTION_BITS - sampling.fraction_bits,
-            "offset_min": sampling.minimum, "offset_max": sampling.maximum}
-        names = ("offset", "mask")
-        groups = self.geometry.displacement_groups
-        fields |= {f"{name}_groups": count for name, count in zip(names, groups, strict=False)}
-        if self._copied == (place.tile, place.band):
-            return fields
-        self._copied = place.tile, place.band
-        _, columns = self._tile(place.tile)
-        band = self._bands(place.tile)[place.band]
-        last = round_up(columns.stop, self.config.words_per_beat)
-        strides = region_strides(band.outputs, last - columns.start)
-        regions = [Rectangle((0, count), (band.start, band.stop), (columns.start, last))
-                   for count in groups]
-        loaded = [index for index, home in enumerate(self.displacements) if home.chip is None]
-        buffer, starts = None, {}
-        if loaded:
-            tensors = []
-            for index in loaded:
-                ddr = self.displacements[index].ddr
-                assert ddr is not None
-                tensors.append((ddr, regions[index]))
-            buffer, places = self.buffers.displacements(step, tensors, strides)
-            starts = dict(zip(loaded, places, strict=True))
-        used: list[Buffer | None] = []
-        for index, (name, home) in enumerate(zip(names, self.displacements, strict=False)):
-            if home.chip is None:
-                used.append(buffer)
-                at = {"source": starts[index], "group_stride": strides[0],
-                      "row_stride": strides[1]}
-            else:
-                part = home.chip.part(band.start)
-                used.append(part.buffer)
-                rows = band.start - part.first, band.stop - part.first
-                step.reads.append(Extent(part, (0, groups[index]), rows))
-                at = {"group_stride": part.strides[0], "row_stride": part.strides[1],
-                      "y": rows[0], "x": columns.start}
-            fields |= {f"{name}_{what}": value for what, value in at.items()}
-        step.offsets, step.masks = (*used, None)[:2]
-        return fields | {"offset_load": 1}
 
     def _post_step(self, place: Place) -> Step:
         step = Step(self.layer, sums=self._sums if self.geometry.matrix else None)

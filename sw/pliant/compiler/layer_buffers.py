@@ -9,7 +9,7 @@ from pliant.compiler.geometry import Geometry, Span
 from pliant.compiler.layer_constants import LayerConstants
 from pliant.compiler.memory_plan import DdrTensor, Rectangle
 from pliant.compiler.step import LoadTask, Step
-from pliant.compiler.tiling import Tiling
+from pliant.compiler.tile import Tiling
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Load, Target
 from pliant.spec.memory import TABLE_BYTES, ceil_div, region_strides, round_up

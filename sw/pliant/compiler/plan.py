@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from pliant.compiler.buffers import Arena, Slot
 from pliant.compiler.chip import MAX_SIDE, ChipTensor, chip_size
-from pliant.compiler.emission import Home, LayerSteps
+from pliant.compiler.emission import LayerSteps
 from pliant.compiler.errors import CompileError
 from pliant.compiler.geometry import Geometry, halvings
 from pliant.compiler.graph import Graph
+from pliant.compiler.home import Home
 from pliant.compiler.memory_plan import Constants, DdrTensor, place_tensors
 from pliant.compiler.operation import consumers, operations
 from pliant.compiler.overlap import interleave
@@ -21,7 +22,8 @@ from pliant.compiler.residents import Residents
 from pliant.compiler.schedule import Stage
 from pliant.compiler.stages import form_stages
 from pliant.compiler.step import Step
-from pliant.compiler.tiling import OnChip, Placement, Tiling, choose_tiling
+from pliant.compiler.tile import OnChip, Placement, Tiling
+from pliant.compiler.tiling import choose_tiling
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.memory import ceil_div
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from pliant.compiler.cycles import (
-    MATRIX_OVERHEAD,
-    POST_OVERHEAD,
-    TRANSFER_OVERHEAD,
-    bandwidth,
-    copy_cycles,
-)
 from pliant.compiler.errors import CompileError
+from pliant.compiler.estimate import estimate
 from pliant.compiler.geometry import Geometry, halvings
+from pliant.compiler.tile import (
+    Placement,
+    Tiling,
+    displacement_groups,
+    residual_loaded,
+    result_stored,
+    same_inputs,
+    weights_resident,
+)
 from pliant.spec.isa import Load, Matrix, fields
 from pliant.spec.memory import ceil_div, region_strides, round_up
 
@@ -38,78 +40,6 @@ quarter that stays: wherever these stand, what is left has a gap for the next on
 
 _LIMITS = {field.name: field.maximum for field in fields(Load)}
 _MAX_GROUPS = {field.name: field.maximum for field in fields(Matrix)}["groups"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tiling:
-    """How a layer is cut; lengths in outputs, channels in lane groups, slots in bank addresses."""
-
-    tile_height: int
-    band_height: int
-    tile_width: int
-    channel_groups: int
-    input_chunk: int
-    weight_chunk: int
-    order: str
-    weights_resident: bool
-    """Whether all weights (or taps) of the layer are held at once."""
-    input_slots: int
-    input_slot_size: int
-    output_slots: int
-    residual_slots: int
-    output_slot_size: int
-    """Of outputs and residuals alike."""
-    displacement_slots: int = 0
-    displacement_slot_size: int = 0
-    """Of what is loaded of a band's offsets and masks."""
-    cycles: int = 0
-    traffic: int = 0
-    """Estimates: cycles, and bytes moved to and from DDR."""
-
-    def arena(self) -> int:
-        """Return the bank addresses that the layer takes in the feature buffer."""
-        return (self.input_slots * self.input_slot_size
-                + (self.output_slots + self.residual_slots) * self.output_slot_size
-                + self.displacement_slots * self.displacement_slot_size)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnChip:
-    """Which tensors of a layer are on chip: not loaded, or not stored.
-
-    `sources` are numbers of tensors that its window reads, `displacements` of those of offsets (0)
-    and masks (1).
-    """
-
-    sources: frozenset[int] = frozenset()
-    displacements: frozenset[int] = frozenset()
-    residual: bool = False
-    result: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placement:
-    """What a tiling may rely on.
-
-    Attributes
-    ----------
-    depth : int
-        Bank addresses of the feature buffer that the layer may take.
-    on_chip : OnChip
-        Which tensors are neither loaded nor stored.
-    tile_rows : int or None
-        Rows of outputs of every tile, which is then as wide as the tensor.
-    matrices : int
-        Layers that share the weight buffer.
-    companion : bool
-        The layer runs beside others of the post unit.
-    """
-
-    depth: int
-    on_chip: OnChip = OnChip()
-    tile_rows: int | None = None
-    matrices: int = 1
-    companion: bool = False
 
 
 def choose_tiling(geometry: Geometry, placement: Placement | None = None) -> Tiling:
@@ -262,7 +192,7 @@ def _fill(
     most = min(groups, _MAX_GROUPS)
     if not geometry.matrix and not geometry.shared_record:
         most = min(most, config.groups_per_tile)  # an instruction names cols records
-    resident = _resident(geometry, placement)
+    resident = weights_resident(geometry, placement)
     if geometry.depthwise and not resident:  # the next taps are loaded beside those in use
         most = min(most, max(1, config.tap_depth // 2 // geometry.patches))
     for chunk in halvings(most):
@@ -273,7 +203,7 @@ def _fill(
                        _output_size(geometry, band, width, channel_groups),
                        _displacement_size(geometry, placement, band, width),
                        single=tile >= geometry.rows.outputs and width >= geometry.columns.outputs
-                       and chunk >= groups and _same_inputs(geometry))
+                       and chunk >= groups and same_inputs(geometry))
         if slots is None:
             continue
         orders = ORDERS if geometry.matrix else ORDERS[:1]
@@ -289,16 +219,10 @@ def _output_size(geometry: Geometry, band: int, width: int, groups: int) -> int:
     return region_strides(geometry.zoom * band, columns)[0] * min(groups, geometry.output_groups)
 
 
-def _displacement_groups(geometry: Geometry, placement: Placement) -> int:
-    """Return the lane groups of offsets and masks that are loaded."""
-    return sum(groups for index, groups in enumerate(geometry.displacement_groups)
-               if index not in placement.on_chip.displacements)
-
-
 def _displacement_size(geometry: Geometry, placement: Placement, band: int, width: int) -> int:
     """Return the bank addresses of a slot for a band's offsets and masks."""
     columns = round_up(width, geometry.config.words_per_beat)
-    return region_strides(band, columns)[0] * _displacement_groups(geometry, placement)
+    return region_strides(band, columns)[0] * displacement_groups(geometry, placement)
 
 
 def _slots(
@@ -306,7 +230,7 @@ def _slots(
     displacement_size: int, single: bool,
 ) -> dict[str, int] | None:
     """Return numbers and sizes of slots, double-buffered when it fits; None when nothing does."""
-    per_output = output_size * (_stored(placement) + _residual(geometry, placement))
+    per_output = output_size * (result_stored(placement) + residual_loaded(geometry, placement))
     most = MAX_INPUT_SLOTS if not geometry.matrix else 2
     numbers = (0,) if not input_size else (1,) if single else (most, 2, 1)
     for inputs in numbers:
@@ -315,8 +239,8 @@ def _slots(
         outputs = min(MAX_OUTPUT_SLOTS, left // per_output) if per_output else MAX_OUTPUT_SLOTS
         if left >= 0 and outputs >= (2 if inputs >= 2 else 1):
             return {"input_slots": inputs, "input_slot_size": input_size,
-                    "output_slots": outputs * _stored(placement),
-                    "residual_slots": outputs * _residual(geometry, placement),
+                    "output_slots": outputs * result_stored(placement),
+                    "residual_slots": outputs * residual_loaded(geometry, placement),
                     "output_slot_size": output_size,
                     "displacement_slots": displacements,
                     "displacement_slot_size": displacement_size}
@@ -330,38 +254,12 @@ def _loaded_groups(geometry: Geometry, placement: Placement, chunk: int) -> int:
     return 0 if placement.on_chip.sources else chunk
 
 
-def _same_inputs(geometry: Geometry) -> bool:
-    """Whether all output channels read the same inputs."""
-    return not geometry.matrix or geometry.lane_groups.uniform
-
-
-def _stored(placement: Placement) -> int:
-    """Return 1 if outputs leave through slots of their own, else 0."""
-    return int(not placement.on_chip.result)
-
-
-def _residual(geometry: Geometry, placement: Placement) -> int:
-    """Return 1 if residuals are loaded, else 0."""
-    return int(geometry.operation.residual is not None and not placement.on_chip.residual)
-
-
-def _resident(geometry: Geometry, placement: Placement) -> bool:
-    """Whether all weights (or taps) fit their buffer, or the share of it."""
-    config = geometry.config
-    if geometry.depthwise:
-        return geometry.output_groups * geometry.patches <= config.tap_depth
-    tiles = ceil_div(geometry.output_groups, config.groups_per_tile)
-    words = tiles * geometry.input_groups * geometry.group_words
-    share = 1 if placement.matrices == 1 else 4
-    return geometry.matrix and words <= config.weight_depth // share
-
-
 def _tiling(
     geometry: Geometry, placement: Placement, width: int, band: int, tile: int, chunk: int,
     channel_groups: int, order: str, slots: dict[str, int],
 ) -> Tiling:
     config = geometry.config
-    resident = _resident(geometry, placement)
+    resident = weights_resident(geometry, placement)
     weight_chunk = chunk
     if geometry.matrix and not resident:
         share = 2 if placement.matrices == 1 else SHARED_WEIGHTS
@@ -372,7 +270,7 @@ def _tiling(
         tile_height=tile, band_height=band, tile_width=width, channel_groups=channel_groups,
         input_chunk=chunk, weight_chunk=weight_chunk, order=order, weights_resident=resident,
         **slots)
-    cycles, traffic = _estimate(geometry, placement, cut)
+    cycles, traffic = estimate(geometry, placement, cut)
     return dataclasses.replace(cut, cycles=cycles, traffic=traffic)
 
 
@@ -388,107 +286,3 @@ def _even_part(total: int, limit: int) -> int:
     return ceil_div(total, least)
 
 
-def _estimate(
-    geometry: Geometry, placement: Placement, tiling: Tiling
-) -> tuple[int, int]:
-    """Return estimates for a layer: cycles and bytes moved.
-
-    The cycles are those of the busiest unit, plus the other units' at the first and the last step,
-    which nothing overlaps. Weights and parameters of the first step are taken to have been loaded
-    during the layer before. Constants are measured on the RTL.
-    """
-    config = geometry.config
-    rows, columns = geometry.rows, geometry.columns
-    tiles = ceil_div(rows.outputs, tiling.tile_height) * ceil_div(columns.outputs,
-                                                                  tiling.tile_width)
-    bands = ceil_div(tiling.tile_height, tiling.band_height)
-    channels = ceil_div(geometry.output_groups, tiling.channel_groups)
-    chunks = ceil_div(geometry.input_groups, tiling.input_chunk) if geometry.matrix else 1
-    parts = ceil_div(tiling.input_chunk, tiling.weight_chunk) if geometry.matrix else 1
-    steps = tiles * bands * channels
-
-    def loads(nest: dict[str, int], key: str) -> int:
-        """Count the runs of equal `key` indices through the loop nest."""
-        inner = max((i for i, name in enumerate(nest) if name in key.split() and nest[name] > 1),
-                    default=-1)
-        product = 1
-        for name in list(nest)[:inner + 1]:
-            product *= nest[name]
-        return product
-
-    sizes = {"tile": tiles, "band": bands, "channel": channels}
-    nest = {name: sizes[name] for name in tiling.order.split("-")}
-    nest |= {"chunk": chunks, "part": parts}
-    input_key = "tile channel" if not geometry.matrix else (
-        "tile chunk" if _same_inputs(geometry) else "tile channel chunk")
-    per_load = (sum(s.inputs for s in rows.split(tiling.tile_height))
-                * sum(s.inputs for s in columns.split(tiling.tile_width)) * config.lanes
-                * min(tiling.input_chunk, geometry.input_groups)) / tiles
-    runs = 1.0
-    loaded = not placement.on_chip.sources
-    if geometry.matrix and (placement.on_chip.sources or geometry.sources > 1):
-        share, runs = geometry.lane_groups.reading(placement.on_chip.sources)
-        per_load, loaded = per_load * share, share > 0
-    input_loads = loads(nest, input_key) if loaded else 0
-    weight_loads = weight_bytes = 0
-    if geometry.matrix:
-        resident = tiling.weights_resident
-        weight_loads = channels if resident else loads(nest, "channel chunk part")
-        groups = geometry.input_groups if resident else tiling.weight_chunk
-        weight_bytes = groups * geometry.group_words * config.cols
-    elif geometry.depthwise:
-        weight_loads = channels if tiling.weights_resident else loads(nest, "channel")
-        weight_bytes = tiling.channel_groups * geometry.patches * 4 * config.lanes
-    pixels = tiling.band_height * tiling.tile_width
-    zoom = geometry.zoom**2
-    out_bytes = pixels * tiling.channel_groups * config.lanes * zoom
-    residual, stored = _residual(geometry, placement), _stored(placement)
-    outputs = geometry.output_groups * rows.outputs * columns.outputs
-    copies = loads(nest, "tile band") if geometry.displacement_groups else 0
-    displacements = _displacement_groups(geometry, placement)
-    moved = (input_loads * per_load + weight_loads * weight_bytes
-             + outputs * config.lanes * (stored * zoom + residual)
-             + copies * pixels * displacements * config.lanes)
-    transfers = (input_loads * bands + weight_loads + steps * (stored + residual)
-                 + copies * (displacements > 0))
-    bytes_per_cycle = bandwidth(config)
-    memory = moved / bytes_per_cycle + transfers * TRANSFER_OVERHEAD
-    first_load = (0.0 if not loaded
-                  else per_load / bands / bytes_per_cycle + config.board.ddr_latency_cycles)
-    last_store = stored * out_bytes / bytes_per_cycle
-
-    row_cycles = sum(geometry.row_cycles(part.outputs)
-                     for part in columns.split(tiling.tile_width))
-    post = geometry.output_groups * rows.outputs * row_cycles + steps * POST_OVERHEAD
-    matrix = 0.0
-    if geometry.matrix:
-        passes = geometry.taps * geometry.input_groups
-        heights = [band.outputs for tile in rows.split(tiling.tile_height)
-                   for band in rows.split(tiling.band_height, tile.start, tile.stop)]
-        words = sum(max(height * span.outputs, config.rows) for height in heights
-                    for span in columns.split(tiling.tile_width))
-        matrix = channels * passes * words + steps * runs * MATRIX_OVERHEAD
-        if copies:
-            matrix += copies * copy_cycles(pixels * sum(geometry.displacement_groups))
-        if tiling.input_slots == 1 and input_loads > 1:
-            matrix += input_loads * per_load / bytes_per_cycle  # nothing is loaded ahead
-    if _one_bank(geometry):  # what else needs the bank waits for the end of the instruction
-        if geometry.matrix:
-            matrix += residual * outputs
-        else:
-            beats = pixels * tiling.channel_groups // config.words_per_beat
-            post += steps * max(0, beats - POST_OVERHEAD)
-    compute = matrix / steps + post / steps
-    cycles = max(memory + compute, matrix + first_load + post / steps + last_store,
-                 post + first_load + matrix / steps + last_store)
-    return int(cycles), int(moved)
-
-
-def _one_bank(geometry: Geometry) -> bool:
-    """Whether every word that a unit computes needs the same bank of the feature buffer.
-
-    With even strides, windows start in rows and columns of the same parity; the post unit reads a
-    bank of theirs with each patch, the matrix unit only if there is one tap.
-    """
-    even = all(stride % 2 == 0 for stride in geometry.operation.window.stride)
-    return even and (not geometry.matrix or geometry.taps == 1)
