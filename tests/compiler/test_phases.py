@@ -124,3 +124,16 @@ def test_phases_need_their_taps_at_once(builder: Builder) -> None:
     graph = net.graph(deep)
     assert not any(layer.phased for layer in operations(optimize(graph, few)))
     check(graph, few)
+
+
+def test_kept_tensors_are_the_graphs_and_none_of_before_upsampling(builder: Builder) -> None:
+    graph = head(builder, (6, 5, 7))
+    program = compile_graph(graph, TINY, keep_tensors=True)
+    tensors = graph.tensors()
+    assert {info.name for info in program.kept} >= set(graph.outputs)
+    assert all(info.shape == tensors[info.name].shape for info in program.kept)
+    inputs = random_inputs(graph, 1)
+    expected = evaluate(graph, inputs, multiplier_bits=TINY.multiplier_bits)
+    result = InstructionSimulator(TINY).run(program, [inputs[t.name] for t in graph.inputs])
+    for info in program.kept:
+        np.testing.assert_array_equal(result.tensors[info.name], expected[info.name])

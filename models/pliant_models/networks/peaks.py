@@ -39,7 +39,7 @@ def append_peaks(graph: Graph, heatmap: str) -> Graph:
             multipliers=(1, INT8_MIN * 2), offset=0, shift=0),
     )
     outputs = tuple(peaks.name if name == heatmap else name for name in graph.outputs)
-    behind = 1 + next(index for index, node in enumerate(graph.nodes)
-                      if node.output.name == heatmap)
+    behind = next((index for index, node in enumerate(graph.nodes, 1)
+                   if node.output.name == heatmap), 0)  # 0: it is an input
     return graph.replace(nodes=(*graph.nodes[:behind], *nodes, *graph.nodes[behind:]),
                          outputs=outputs)

@@ -78,13 +78,14 @@ def compile_graph(
     plan = Planner(lowered, config, keep_tensors=keep_tensors).run(constants)
     schedule = Scheduler(config, plan.stages).run()
     instructions = place_tokens([*schedule.instructions, End()], config)
-    named = graph.tensors()
+    shapes = {name: tensor.shape for name, tensor in graph.tensors().items()}
     layers = tuple(
         LayerInfo(
             name=" + ".join(operation.layers), kind=operation.kind, macs=operation.macs,
             estimated_cycles=cycles, instructions=_ranges(schedule.layers, index),
             output=plan.tensors[operation.output.name].info
-            if keep_tensors and operation.output.name in named else None)
+            if keep_tensors and shapes.get(operation.output.name) == operation.output.shape
+            else None)  # one before its upsampling is none of the graph's
         for index, (operation, cycles) in enumerate(
             zip(operations(lowered), plan.estimated_cycles, strict=True))
     )
