@@ -13,11 +13,14 @@ from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.sampling import FRACTION_BITS, MASK_ONE, MAX_SCALED_KERNEL, Offsets
 from pliant_hw.layouts import feature_address_bits
 from pliant_hw.pipeline import loaded
-from pliant_hw.products import row_products
+from pliant_hw.products import lut_product
 from pliant_hw.walker import COORDINATE_BITS, ROW_STRIDE_BITS, SIZE_BITS, position_layout
 
 NEIGHBOURS = 4
 """Pixels (0, 0), (0, 1), (1, 0), (1, 1) from the one at or before a position on."""
+
+ROW_PART = 4
+"""Bits of a row that are multiplied by the row stride at a time: more would be too deep here."""
 
 ANCHOR_BITS = (MAX_SCALED_KERNEL // 2).bit_length()
 
@@ -156,8 +159,18 @@ class Displacer(wiring.Component):
         factor = later(self.mask.word_select(mask_lane, 8) ^ MASK_ONE, "raw_factor")
         modulated = at.tag.displacement.offsets == Offsets.MODULATED
 
-        # Stage 4: clamp and shift.
+        # Stage 4: clamp and shift. By how much a tap's place in the kernel scales that: 0 without
+        # offsets, 1 if each tap has its own.
         given = at.tag.displacement
+        anchors = []
+        for name, outer, centre in (("y", at.at.outer_y, given.centre_y),
+                                    ("x", at.at.outer_x, given.centre_x)):
+            anchor = Signal(signed(1 + ANCHOR_BITS), name=f"anchor_{name}", reset_less=True)
+            with m.If(advance):
+                m.d.sync += anchor.eq(Mux(
+                    given.offsets == Offsets.SCALED, outer[:1 + ANCHOR_BITS] - centre,
+                    given.offsets != Offsets.NONE))
+            anchors.append(anchor)
         second = Mux(given.offsets == Offsets.SCALED, pair[:8], pair[8:])
         factor = later(Mux(modulated, factor, MASK_ONE), "factor_4")
         moved = []
@@ -171,21 +184,17 @@ class Displacer(wiring.Component):
             moved.append(shifted)
         at = stage()
 
-        # Stage 5: scale by the tap's place in the kernel; stage 6: the position.
+        # Stage 5: scale; stage 6: the position.
         given = at.tag.displacement
         factor = later(factor, "factor_5")
         half = Mux((given.offsets != Offsets.NONE) & ~given.interpolate,
                    1 << FRACTION_BITS - 1, 0)
         displaced = []
-        for name, value, outer, centre in (
-                ("y", moved[0], at.at.outer_y, given.centre_y),
-                ("x", moved[1], at.at.outer_x, given.centre_x)):
+        for name, value, anchor in (("y", moved[0], anchors[0]), ("x", moved[1], anchors[1])):
             by = Signal(signed(9 + FRACTION_BITS + ANCHOR_BITS), name=f"by_{name}", reset_less=True)
-            anchor = Signal(signed(1 + ANCHOR_BITS), name=f"anchor_{name}")
-            scaled_value = Mux(given.offsets == Offsets.SCALED, anchor, 1) * value
-            m.d.comb += anchor.eq(outer[:1 + ANCHOR_BITS] - centre)
+            product = lut_product(m, value, anchor, f"scaled_{name}")
             with m.If(advance):
-                m.d.sync += by.eq(Mux(given.offsets == Offsets.NONE, 0, scaled_value))
+                m.d.sync += by.eq(product)
             displaced.append(by)
         half = later(half, "half")
         at = stage()
@@ -212,9 +221,9 @@ class Displacer(wiring.Component):
         fraction_y, fraction_x = (
             later(Mux(exact, 0, value[:FRACTION_BITS]), f"fraction_{name}")
             for name, value in (("y", rows[0]), ("x", rows[1])))
-        low, high = (later(part, f"row_{which}") for which, part in zip(
-            ("low", "high"), row_products(m, behind[0][:SIZE_BITS], given.row_stride,
-                                          "row_product", address_bits), strict=True))
+        parts = [later(lut_product(m, behind[0][first:first + ROW_PART], given.row_stride,
+                                   f"row_product_{first}"), f"row_part_{first}")
+                 for first in range(0, SIZE_BITS, ROW_PART)]
         inside_y, inside_x = (
             [later(self._inside(value, size), f"inside_{name}_0"),
              later(self._inside(value + 1, size), f"inside_{name}_1")]
@@ -227,9 +236,10 @@ class Displacer(wiring.Component):
 
         # Stage 8: row addresses; stage 9: all of them.
         given = at.tag.displacement
+        even = sum(part << ROW_PART * index for index, part in enumerate(parts))
         row_address = [
-            later((low + high)[:address_bits], "row_address_0"),
-            later((low + high - Mux(odd_y, given.row_stride, 0))[:address_bits], "row_address_1"),
+            later(even[:address_bits], "row_address_0"),
+            later((even - Mux(odd_y, given.row_stride, 0))[:address_bits], "row_address_1"),
         ]
         column_addresses = [
             later(column_address, "column_address_0"),

@@ -132,15 +132,17 @@ class Walker(wiring.Component):
 
         inner_x_last = Signal()
         inner_last = Signal()
-        outer_x_last = Signal()
+        # Whether the outer loops are at their ends is found as their indices change: in the same
+        # cycle it would be too deep. `one_...` are loops of one round.
+        outer_x_last, outer_y_last, group_last = Signal(), Signal(), Signal()
+        one_outer_x, one_outer_y = Signal(), Signal()
         outer_last = Signal()
         last = Signal()
         m.d.comb += [
             inner_x_last.eq(inner_x == nest.inner_width),
             inner_last.eq(inner_x_last & (inner_y == nest.inner_height)),
-            outer_x_last.eq(outer_x == nest.outer_width),
-            outer_last.eq(outer_x_last & (outer_y == nest.outer_height)),
-            last.eq(inner_last & outer_last & (group == nest.groups)),
+            outer_last.eq(outer_x_last & outer_y_last),
+            last.eq(inner_last & outer_last & group_last),
             self.nest.ready.eq(~running | (advance & last)),
         ]
 
@@ -155,16 +157,20 @@ class Walker(wiring.Component):
                 m.d.sync += [
                     inner_y.eq(0), y.eq(start_y), first.eq(0),
                     outer_x.eq(outer_x + 1), start_x.eq(next_x), x.eq(next_x),
+                    outer_x_last.eq(outer_x + 1 == nest.outer_width),
                 ]
                 with m.If(outer_x_last):
                     m.d.sync += [
                         outer_x.eq(0), start_x.eq(nest.origin_x), x.eq(nest.origin_x),
                         outer_y.eq(outer_y + 1), start_y.eq(next_y), y.eq(next_y),
+                        outer_x_last.eq(one_outer_x),
+                        outer_y_last.eq(outer_y + 1 == nest.outer_height),
                     ]
                 with m.If(outer_last):
                     m.d.sync += [
                         outer_y.eq(0), start_y.eq(nest.origin_y), y.eq(nest.origin_y),
                         group.eq(group + 1), group_base.eq(group_base + nest.group_stride),
+                        outer_y_last.eq(one_outer_y), group_last.eq(group + 1 == nest.groups),
                     ]
             with m.If(last):
                 m.d.sync += running.eq(0)
@@ -174,7 +180,9 @@ class Walker(wiring.Component):
                 nest.eq(new), tag.eq(self.nest.payload.tag), running.eq(1), first.eq(1),
                 *(nest[size].eq(new[size] - 1) for size in (
                     "inner_width", "inner_height", "outer_width", "outer_height", "groups")),
-                group_base.eq(new.base), group.eq(0),
+                group_base.eq(new.base), group.eq(0), group_last.eq(new.groups == 1),
+                outer_x_last.eq(new.outer_width == 1), one_outer_x.eq(new.outer_width == 1),
+                outer_y_last.eq(new.outer_height == 1), one_outer_y.eq(new.outer_height == 1),
                 outer_y.eq(0), outer_x.eq(0), inner_y.eq(0), inner_x.eq(0),
                 start_y.eq(new.origin_y), start_x.eq(new.origin_x),
                 y.eq(new.origin_y), x.eq(new.origin_x),

@@ -103,7 +103,7 @@ def compile(
     network: str, config_name: str, output: Path | None, keep_tensors: bool,
     stages: Path | None, as_json: bool,
 ) -> None:
-    """Compile NETWORK (digits, vgg16, resnet18, resnet50, mobilenetv2) to a program file."""
+    """Compile NETWORK (digits, resnet50, mobilenetv2, codenet_a, ...) to a program file."""
     from pliant.commands.compile import compile as function
 
     config = preset(config_name)
@@ -196,7 +196,7 @@ def demo(
 
 
 @demo.command()
-@config_option("Configuration", "pynq_z2")
+@config_option("Configuration", "ultra96")
 @click.option("--images", type=click.IntRange(1, 12), default=4, show_default=True,
               help="Held-out scenes that every level runs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("build/demo"),
