@@ -115,7 +115,7 @@ class Walker(wiring.Component):
         advance = Signal()  # all stages move together
         m.d.comb += advance.eq(~self.position.valid | self.position.ready)
 
-        # Stage 0: counters and coordinates. `nest` holds the sizes of the loops less one.
+        # Stage 0: counters and coordinates. `nest` holds the sizes of the inner loops less one.
         nest: Any = Signal(NEST)
         tag = Signal(self._tag)
         running = Signal()
@@ -133,9 +133,12 @@ class Walker(wiring.Component):
         inner_x_last = Signal()
         inner_last = Signal()
         # Whether the outer loops are at their ends is found as their indices change: in the same
-        # cycle it would be too deep. `one_...` are loops of one round.
+        # cycle it would be too deep. `one_...` are loops of one round, `..._end` the indices of the
+        # last round but one.
         outer_x_last, outer_y_last, group_last = Signal(), Signal(), Signal()
         one_outer_x, one_outer_y = Signal(), Signal()
+        outer_x_end, outer_y_end = Signal(SIZE_BITS), Signal(SIZE_BITS)
+        group_end = Signal(12)
         outer_last = Signal()
         last = Signal()
         m.d.comb += [
@@ -157,20 +160,20 @@ class Walker(wiring.Component):
                 m.d.sync += [
                     inner_y.eq(0), y.eq(start_y), first.eq(0),
                     outer_x.eq(outer_x + 1), start_x.eq(next_x), x.eq(next_x),
-                    outer_x_last.eq(outer_x + 1 == nest.outer_width),
+                    outer_x_last.eq(outer_x == outer_x_end),
                 ]
                 with m.If(outer_x_last):
                     m.d.sync += [
                         outer_x.eq(0), start_x.eq(nest.origin_x), x.eq(nest.origin_x),
                         outer_y.eq(outer_y + 1), start_y.eq(next_y), y.eq(next_y),
                         outer_x_last.eq(one_outer_x),
-                        outer_y_last.eq(outer_y + 1 == nest.outer_height),
+                        outer_y_last.eq(outer_y == outer_y_end),
                     ]
                 with m.If(outer_last):
                     m.d.sync += [
                         outer_y.eq(0), start_y.eq(nest.origin_y), y.eq(nest.origin_y),
                         group.eq(group + 1), group_base.eq(group_base + nest.group_stride),
-                        outer_y_last.eq(one_outer_y), group_last.eq(group + 1 == nest.groups),
+                        outer_y_last.eq(one_outer_y), group_last.eq(group == group_end),
                     ]
             with m.If(last):
                 m.d.sync += running.eq(0)
@@ -178,8 +181,9 @@ class Walker(wiring.Component):
             new = self.nest.payload.nest
             m.d.sync += [
                 nest.eq(new), tag.eq(self.nest.payload.tag), running.eq(1), first.eq(1),
-                *(nest[size].eq(new[size] - 1) for size in (
-                    "inner_width", "inner_height", "outer_width", "outer_height", "groups")),
+                *(nest[size].eq(new[size] - 1) for size in ("inner_width", "inner_height")),
+                outer_x_end.eq(new.outer_width - 2), outer_y_end.eq(new.outer_height - 2),
+                group_end.eq(new.groups - 2),
                 group_base.eq(new.base), group.eq(0), group_last.eq(new.groups == 1),
                 outer_x_last.eq(new.outer_width == 1), one_outer_x.eq(new.outer_width == 1),
                 outer_y_last.eq(new.outer_height == 1), one_outer_y.eq(new.outer_height == 1),
