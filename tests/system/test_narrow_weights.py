@@ -59,7 +59,6 @@ def network() -> tuple[Graph, dict[str, np.ndarray]]:
 @pytest.mark.parametrize(("config_name", "family"), [
     ("tiny", None),
     pytest.param("tiny", "DSP48E1", marks=pytest.mark.slow),
-    pytest.param("ultra96", "DSP48E2", marks=pytest.mark.slow),
 ])
 def test_a_w4a8_network_gives_the_same_integers_at_every_level(
     config_name: str, family: str | None

@@ -25,7 +25,7 @@ from pliant_sim.simulator import InstructionSimulator
 SEEDS = {"tiny": range(0, 240), "pynq_z2": range(1000, 1060), "ultra96": range(2000, 2060)}
 DEPTHWISE_SEEDS = {"tiny": range(7000, 7120), "pynq_z2": range(8000, 8040),
                    "ultra96": range(9000, 9040)}
-DEFORMABLE_SEEDS = {"tiny": range(10000, 10120), "ultra96": range(12000, 12060)}
+DEFORMABLE_SEEDS = {"tiny": range(10000, 10120), "ultra96": range(12000, 12030)}
 CHUNK = 10
 
 

@@ -132,7 +132,7 @@ def test_peaks_of_a_tensor_that_is_no_output_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [f"codenet_{name}" for name in CONFIGURATIONS])
+@pytest.mark.parametrize("name", ["codenet_a", "codenet_b"])  # larger ones differ in size alone
 def test_full_size_networks_equal_their_models(name):
     network = golden_detector(name)
     found = evaluate(network.graph, network.images)
