@@ -35,10 +35,10 @@ CONFIGS = {config.name: config for config in (
                         parameter_depth=8),
     dataclasses.replace(TINY, name="wide tiles", cols=16, parameter_depth=32),
 )}
-SIMULATED = {"tiny": range(1000, 1030), "half": range(1100, 1120), "quarter": range(1200, 1220),
-             "roomy": range(1300, 1310), "two records": range(1400, 1430),
-             "starved": range(1500, 1530), "single words": range(1600, 1620),
-             "wide tiles": range(1700, 1720), "pynq_z2": range(1800, 1830),
+SIMULATED = {"tiny": range(1000, 1020), "half": range(1100, 1120), "quarter": range(1200, 1220),
+             "roomy": range(1300, 1310), "two records": range(1400, 1420),
+             "starved": range(1500, 1520), "single words": range(1600, 1610),
+             "wide tiles": range(1700, 1710), "pynq_z2": range(1800, 1820),
              "ultra96": range(1900, 1910)}
 ON_RTL = {"tiny": range(2000, 2040), "pynq_z2": range(2100, 2110)}
 FIRST_SELECTING = 3000
