@@ -164,28 +164,13 @@ def demo(
     levels.append(level(GRAPH, evaluated, compare(GRAPH, expected, evaluated, every)))
     compiled = watch.time(f"compile for {config.name}", lambda: variants(graph, config))
 
-    comparisons = []
-    simulated: Tensors = {}
-    simulator = InstructionSimulator(config)
-    for index, variant in enumerate(compiled):
-        progress("run the instruction simulator", index, len(compiled))
-        result = simulator.run(variant.program, [golden.images])
-        simulated = dict(result.tensors) | outputs_by_name(variant.program, result.outputs)
-        comparisons.append(compare(SIMULATOR, expected, simulated, variant.tensors))
-    progress("run the instruction simulator", len(compiled), len(compiled))
-    levels.append(level(SIMULATOR, simulated, merge(SIMULATOR, comparisons)))
+    comparison, simulated = simulate_variants(config, compiled, golden.images, expected, progress)
+    levels.append(level(SIMULATOR, simulated[-1], comparison))
 
     machine = watch.time("build the RTL (a minute the first time)", lambda: RtlMachine(config))
-    comparisons, runs = [], []
-    hardware: Tensors = {}
-    for index, variant in enumerate(compiled):
-        def ahead(done: int, index: int = index) -> None:
-            progress("run the RTL", index * images + done, len(compiled) * images)
-
-        hardware, results = run_rtl(machine, variant, golden.images[:images], ahead)
-        comparisons.append(compare(RTL, expected, hardware, variant.tensors))
-        runs.append(results)
-    levels.append(level(RTL, hardware, merge(RTL, comparisons)))
+    comparison, hardware, runs = run_variants(
+        machine, compiled, golden.images[:images], expected, progress)
+    levels.append(level(RTL, hardware[-1], comparison))
 
     output.mkdir(parents=True, exist_ok=True)
     trace = write_trace_of(machine, compiled[0].program, golden.images[0], output)
@@ -211,6 +196,39 @@ def _golden() -> Golden:
     from pliant_models import digits
 
     return digits.golden()
+
+
+def simulate_variants(
+    config: AcceleratorConfig, compiled: Sequence[Variant], images: NDArray[np.int8],
+    expected: Tensors, progress: Progress,
+) -> tuple[Comparison, list[Tensors]]:
+    """Run variants on the instruction simulator; return what differs, and the tensors of each."""
+    simulator = InstructionSimulator(config)
+    comparisons, tensors = [], []
+    for index, variant in enumerate(compiled):
+        progress("run the instruction simulator", index, len(compiled))
+        result = simulator.run(variant.program, [images])
+        tensors.append(dict(result.tensors) | outputs_by_name(variant.program, result.outputs))
+        comparisons.append(compare(SIMULATOR, expected, tensors[-1], variant.tensors))
+    progress("run the instruction simulator", len(compiled), len(compiled))
+    return merge(SIMULATOR, comparisons), tensors
+
+
+def run_variants(
+    machine: RtlMachine, compiled: Sequence[Variant], images: NDArray[np.int8], expected: Tensors,
+    progress: Progress,
+) -> tuple[Comparison, list[Tensors], list[list[RtlResult]]]:
+    """Run variants on the RTL; return what differs, the tensors of each, and the runs of each."""
+    comparisons, tensors, runs = [], [], []
+    for index, variant in enumerate(compiled):
+        def ahead(done: int, index: int = index) -> None:
+            progress("run the RTL", index * len(images) + done, len(compiled) * len(images))
+
+        found, results = run_rtl(machine, variant, images, ahead)
+        tensors.append(found)
+        comparisons.append(compare(RTL, expected, found, variant.tensors))
+        runs.append(results)
+    return merge(RTL, comparisons), tensors, runs
 
 
 def run_rtl(

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from pliant.compiler.reference import evaluate
 from pliant.spec.config import AcceleratorConfig
-from pliant_sim.comparison import GRAPH, MODEL, RTL, SIMULATOR, Comparison, compare, merge
-from pliant_sim.demo import Tensors, outputs_by_name, run_rtl, speed, variants
+from pliant_sim.comparison import GRAPH, MODEL, Comparison, compare
+from pliant_sim.demo import run_variants, simulate_variants, speed, variants
 from pliant_sim.rtl import RtlMachine
-from pliant_sim.simulator import InstructionSimulator
 from pliant_sim.stopwatch import Progress, Stopwatch, silent
 
 MAX_IMAGES = 12
@@ -114,30 +113,14 @@ def detect(
     comparisons = [compare(GRAPH, expected, evaluated, tuple(expected))]
     compiled = watch.time(f"compile for {config.name}", lambda: variants(graph, config))
 
-    simulator = InstructionSimulator(config)
-    parts = []
-    for index, variant in enumerate(compiled):
-        progress("run the instruction simulator", index, len(compiled))
-        result = simulator.run(variant.program, [drawn.images])
-        found: Tensors = (dict(result.tensors)
-                          | outputs_by_name(variant.program, result.outputs))
-        parts.append(compare(SIMULATOR, evaluated, found, variant.tensors))
-    progress("run the instruction simulator", len(compiled), len(compiled))
-    comparisons.append(merge(SIMULATOR, parts))
+    comparison, _ = simulate_variants(config, compiled, drawn.images, evaluated, progress)
+    comparisons.append(comparison)
 
     machine = watch.time("build the RTL (a minute the first time)", lambda: RtlMachine(config))
-    parts, runs = [], []
-    shipped: Tensors = {}
-    for index, variant in enumerate(compiled):
-        def ahead(done: int, index: int = index) -> None:
-            progress("run the RTL", index * images + done, len(compiled) * images)
+    comparison, found, runs = run_variants(machine, compiled, drawn.images, evaluated, progress)
+    comparisons.append(comparison)
 
-        found, results = run_rtl(machine, variant, drawn.images, ahead)
-        parts.append(compare(RTL, evaluated, found, variant.tensors))
-        runs.append(results)
-        shipped = shipped or found
-    comparisons.append(merge(RTL, parts))
-
+    shipped = found[0]
     detections = decode_integers(graph, [shipped[name] for name in graph.outputs])
     output.mkdir(parents=True, exist_ok=True)
     picture = output / f"{NAME}.png"

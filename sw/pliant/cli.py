@@ -166,6 +166,18 @@ def simulate(
     report(summary, as_json, lambda: text(summary))
 
 
+def conclude(result: Any, as_json: bool, tables: Callable[[], Any]) -> None:
+    """Print what a demo found; exit with DIFFERENCE unless all integers are equal."""
+    from rich.console import Console
+
+    if as_json:
+        click.echo(json.dumps(plain(result), indent=2))
+    else:
+        Console().print(tables())
+    if not result.equal:
+        raise click.exceptions.Exit(DIFFERENCE)
+
+
 @main.group(invoke_without_command=True)
 @config_option("Configuration", "pynq_z2")
 @click.option("--images", type=click.IntRange(100, 360), default=100, show_default=True,
@@ -187,12 +199,7 @@ def demo(
 
     config = preset(config_name)
     result = function(config, output, images=images, console=Console(stderr=True))
-    if as_json:
-        click.echo(json.dumps(plain(result), indent=2))
-    else:
-        Console().print(tables(result, output))
-    if not result.equal:
-        raise click.exceptions.Exit(DIFFERENCE)
+    conclude(result, as_json, lambda: tables(result, output))
 
 
 @demo.command()
@@ -211,12 +218,7 @@ def detect(config_name: str, images: int, output: Path, as_json: bool) -> None:
 
     config = preset(config_name)
     result = function(config, output, images=images, console=Console(stderr=True))
-    if as_json:
-        click.echo(json.dumps(plain(result), indent=2))
-    else:
-        Console().print(tables(result, output))
-    if not result.equal:
-        raise click.exceptions.Exit(DIFFERENCE)
+    conclude(result, as_json, lambda: tables(result, output))
 
 
 @main.command()

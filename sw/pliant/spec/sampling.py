@@ -26,6 +26,7 @@ from __future__ import annotations
 import enum
 import itertools
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,8 +91,10 @@ class Sampling:
 
 Positions = NDArray[np.int64]
 
+Position = TypeVar("Position", int, Positions)
 
-def rounded_position(position: int) -> int:
+
+def rounded_position(position: Position) -> Position:
     """Return the position of the nearest pixel, half a pixel up."""
     return ((position + (1 << FRACTION_BITS - 1)) >> FRACTION_BITS) << FRACTION_BITS
 
@@ -103,9 +106,6 @@ def displacement(
 
     `offsets` is int8 (..., channels, height, width).
     """
-    if sampling.offsets is Offsets.NONE:
-        none = np.zeros((*offsets.shape[:-3], *offsets.shape[-2:]), np.int64)
-        return none, none
     clamped = np.clip(offsets.astype(np.int64), sampling.minimum, sampling.maximum)
     clamped <<= FRACTION_BITS - sampling.fraction_bits
     if sampling.offsets is Offsets.SCALED:
@@ -139,9 +139,7 @@ def sample(
     int8 (images, out height, out width, channels)
     """
     if not interpolate:
-        half = 1 << FRACTION_BITS - 1
-        rows, columns = ((position + half) >> FRACTION_BITS << FRACTION_BITS
-                         for position in (rows, columns))
+        rows, columns = rounded_position(rows), rounded_position(columns)
     _, height, width, channels = values.shape
     one = 1 << FRACTION_BITS
     row, column = rows >> FRACTION_BITS, columns >> FRACTION_BITS
