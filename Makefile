@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("pliant needs Python 3.11 or newer; this is %d.%d: make PYTHON=..." % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
-	$(PIP) install -q -e '.[hardware,simulation,synthesis,models,test,docs]'
+	$(PIP) install -q -e '.[hardware,simulation,synthesis,board,models,test,docs]'
 	@touch $@
 
 demo: $(STAMP)
