@@ -234,18 +234,6 @@ class RtlCore:
         """Heal the memory; bursts that were left without an answer get one."""
         self._c.pliant_clear_faults(self._core)
 
-    def write_word(self, address: int, value: int) -> None:
-        """Write the 32-bit register at a byte address of the core."""
-        status = self._c.pliant_write(self._core, address, value, REGISTER_LIMIT)
-        self._check_access("write", f"at {address:#x}", status)
-
-    def read_word(self, address: int) -> int:
-        """Read the 32-bit register at a byte address of the core."""
-        word = self._ffi.new("uint32_t*")
-        status = self._c.pliant_read(self._core, address, word, REGISTER_LIMIT)
-        self._check_access("read", f"at {address:#x}", status)
-        return int(word[0])
-
     def write_register(self, name: str, value: int) -> None:
         """Write a register by its name in :data:`pliant.spec.registers.REGISTERS`."""
         register = REGISTERS[name]

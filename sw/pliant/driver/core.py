@@ -92,6 +92,7 @@ class Core:
         events = self._device.read(_INTERRUPT_STATUS) & _EVENTS
         if events:
             self._device.write(_INTERRUPT_STATUS, events)
+            self._device.acknowledge()
         return events
 
     def status(self) -> Status:

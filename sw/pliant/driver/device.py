@@ -65,5 +65,8 @@ class Device(Protocol):
     async def wait_async(self, timeout_s: float) -> bool:
         """Do what :meth:`wait` does and let other coroutines run meanwhile."""
 
+    def acknowledge(self) -> None:
+        """Take note that the core has withdrawn its interrupt."""
+
     def sleep(self, seconds: float) -> None:
         """Let time pass for the core."""
