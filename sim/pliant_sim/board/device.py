@@ -90,6 +90,9 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
 
     _probe_priority_ = 1000
 
+    cycles_per_second = 20_000.0
+    """What the simulation manages at least; the driver derives its time limits from it."""
+
     @classmethod
     def _probe_(cls) -> list[VirtualDevice]:
         return []  # virtual boards are made, not found
