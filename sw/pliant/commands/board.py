@@ -59,20 +59,17 @@ def serve(
     announce : callable
         Called when the server answers.
     """
+    board = Board(platform, config, access_cycles=REMOTE_ACCESS_CYCLES)
     ended = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: ended.set())
                 for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        board = Board(platform, config, access_cycles=REMOTE_ACCESS_CYCLES)
-        try:
-            with BoardServer(board, host=host, port=port) as server:
-                announce(Served(platform=platform.name, family=platform.family, config=config.name,
-                                fingerprint=f"{config.fingerprint:016x}", host=host,
-                                port=server.port))
-                ended.wait()
-        finally:
-            board.close()
-        return Left(buffers=len(board.memory.live), buffer_bytes=board.memory.live_bytes)
+        with BoardServer(board, host=host, port=port) as server:
+            announce(Served(platform=platform.name, family=platform.family, config=config.name,
+                            fingerprint=f"{config.fingerprint:016x}", host=host, port=server.port))
+            ended.wait()
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        board.close()
+    return Left(buffers=len(board.memory.live), buffer_bytes=board.memory.live_bytes)
