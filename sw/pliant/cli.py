@@ -166,6 +166,52 @@ def simulate(
     report(summary, as_json, lambda: text(summary))
 
 
+def numbers(context: click.Context, parameter: click.Parameter, value: str) -> list[float]:
+    """Return comma-separated numbers."""
+    try:
+        return [float(item) for item in value.split(",") if item]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers: 0.485,0.456,0.406") from None
+
+
+@main.command()
+@click.argument("program", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...",
+                type=click.Path(path_type=Path))
+@click.option("--device", type=click.Choice(["virtual", "remote", "local"]), default="virtual",
+              show_default=True,
+              help="The simulated RTL, a board over PYNQ.remote, or the board that this runs on.")
+@click.option("--bitstream", type=click.Path(path_type=Path), metavar="FILE.bit",
+              help="For boards: the bitstream, with its .hwh and maybe its manifest beside it.")
+@click.option("--address", metavar="HOST",
+              help="Of a remote board; what PYNQ_REMOTE_DEVICES says if not given.")
+@click.option("--mean", default="", callback=numbers, metavar="NUMBERS",
+              help="Subtracted from pixels of 0 to 1, for each channel: 0.485,0.456,0.406.")
+@click.option("--std", default="", callback=numbers, metavar="NUMBERS",
+              help="Divides the pixels of each channel afterwards.")
+@click.option("--verify", is_flag=True,
+              help="Compare the program in memory with the file before results are accepted.")
+@click.option("--profile", is_flag=True, help="Show what each layer adds to a run.")
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="Directory for the outputs, one .npy file each.")
+@json_option
+def run(
+    program: Path, images: tuple[Path, ...], device: str, bitstream: Path | None,
+    address: str | None, mean: list[float], std: list[float], verify: bool, profile: bool,
+    output: Path | None, as_json: bool,
+) -> None:
+    """Run a PROGRAM file on images (.npy files or pictures) with the driver."""
+    from pliant.commands.run import Target, only_input, read_images, text
+    from pliant.commands.run import run as function
+    from pliant.spec.program import load_program
+
+    loaded = load_program(program)
+    batch = read_images(only_input(loaded), images, mean=mean, std=std)
+    result = function(loaded, batch, Target(device), bitstream=bitstream, address=address,
+                      verify=verify, profile=profile, output=output)
+    report(result, as_json, lambda: text(result))
+
+
 def conclude(result: Any, as_json: bool, tables: Callable[[], Any]) -> None:
     """Print what a demo found; exit with DIFFERENCE unless all integers are equal."""
     from rich.console import Console
