@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from pliant.cli import FAILURE, main
+from pliant_sim.board.bitstream import parse_bit
 
 TINY = ["board", "serve", "--config", "tiny", "--platform", "pynq_z2", "--port", "0"]
 
@@ -37,6 +39,15 @@ def test_a_signal_ends_the_server(number: signal.Signals) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_overlay_writes_what_pynq_loads(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["board", "overlay", "--config", "tiny", "--platform",
+                                       "pynq_z2", "-o", str(tmp_path), "--json"])
+    assert result.exit_code == 0, result.output
+    written = json.loads(result.stdout)
+    assert parse_bit(Path(written["bitstream"]).read_bytes()).platform == "pynq_z2"
+    assert 'INSTANCE="pliant_core_0"' in Path(written["handoff"]).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("options", "words"), [

@@ -1,4 +1,4 @@
-"""``pliant board serve``: a virtual board that PYNQ.remote connects to."""
+"""``pliant board``: the files of a virtual board's overlay, and a board for PYNQ.remote."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.platform import PLATFORMS, Platform, PlatformError
 from pliant_sim.board.board import Board
+from pliant_sim.board.overlay import write_overlay
 from pliant_sim.board.server import LOOPBACK, PORT, REMOTE_ACCESS_CYCLES, BoardServer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The files that ``pynq.Overlay`` loads, and the hardware they stand for."""
+
+    platform: str
+    config: str
+    fingerprint: str
+    bitstream: Path
+    handoff: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +53,14 @@ def platform_for(config: AcceleratorConfig) -> Platform:
             return platform
     raise PlatformError(f"no board is built with configuration {config.name!r}; give one with "
                         f"--platform: {', '.join(PLATFORMS)}")
+
+
+def overlay(config: AcceleratorConfig, platform: Platform, directory: Path) -> Written:
+    """Write the stand-in for a bitstream and its hardware handoff to a directory."""
+    path = write_overlay(directory, platform, config)
+    return Written(platform=platform.name, config=config.name,
+                   fingerprint=f"{config.fingerprint:016x}", bitstream=path,
+                   handoff=path.with_suffix(".hwh"))
 
 
 def serve(
