@@ -337,11 +337,39 @@ def board() -> None:
     """Work with virtual boards: the simulated RTL in place of a board with PYNQ."""
 
 
+def platform_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option --platform."""
+    return click.option(
+        "--platform", "platform_name", metavar="NAME",
+        help="Board that the configuration is on; the first that is built with it if not given.",
+    )(function)
+
+
 @board.command()
 @config_option("Configuration", "ultra96")
-@click.option("--platform", "platform_name", metavar="NAME",
-              help="Board that the configuration is on; the first that is built with it if not "
-                   "given.")
+@platform_option
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
+              default=Path("build/board"), show_default=True, help="Directory for the files.")
+@json_option
+def overlay(
+    config_name: str, platform_name: str | None, output: Path, as_json: bool
+) -> None:
+    """Write pliant.bit, a stand-in that virtual boards load, and pliant.hwh for PYNQ."""
+    from pliant.commands.board import overlay as function
+    from pliant.commands.board import platform_for
+    from pliant.spec.platform import platform
+
+    config = preset(config_name)
+    where = platform_for(config) if platform_name is None else platform(platform_name)
+    result = function(config, where, output)
+    report(result, as_json, lambda: (
+        f"{result.bitstream}, {result.handoff}: virtual board {result.platform} with "
+        f"configuration {result.config} ({result.fingerprint})"))
+
+
+@board.command()
+@config_option("Configuration", "ultra96")
+@platform_option
 @click.option("--host", default="127.0.0.1", show_default=True,
               help="Address to listen at. Anyone who reaches it may use the board.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7967, show_default=True,

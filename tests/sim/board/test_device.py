@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pynq.overlay
 import pytest
 from pynq import MMIO, Clocks, DefaultIP, Device, Overlay, allocate
 from tests.sim.board.programs import CONFIG, ENABLE_DONE, Case, set_up, start
 
+from pliant.driver.image import BlockImage
 from pliant.spec.config import ISA_VERSION, preset
 from pliant.spec.platform import CORE_INSTANCE, CORE_VLNV, PLATFORMS, platform
 from pliant.spec.registers import IDENTIFIER, Interrupt, Status
@@ -19,19 +21,17 @@ from pliant_sim.board.clocks import fabric_clock
 from pliant_sim.board.device import VirtualDevice
 from pliant_sim.board.errors import BitstreamError, BoardError, BusError
 from pliant_sim.board.memory import PAGE_BYTES
-from pliant_sim.image import MemoryImage
 
 
-def place(case: Case, device: VirtualDevice) -> tuple[Any, MemoryImage]:
-    """Allocate memory for a program and fill it, not flushed; the image shares its bytes."""
+def place(case: Case, device: VirtualDevice) -> tuple[Any, BlockImage]:
+    """Allocate memory for a program and fill it; it is not flushed."""
     buffer = allocate(case.size(), "u1", target=device)
     image = case.image(buffer.device_address)
     buffer[:] = image.data
-    image.data = buffer
     return buffer, image
 
 
-async def run(core: Any, image: MemoryImage) -> None:
+async def run(core: Any, image: BlockImage) -> None:
     """Run a program and wait for its interrupt."""
     registers = core.register_map
     set_up(core.write, image)
@@ -81,19 +81,20 @@ def test_mmio_and_register_map_agree(overlay: Any, device: VirtualDevice) -> Non
     assert (status.RUNNING, status.DONE, status.FAULT) == (0, 0, 0)
 
 
-def test_a_driver_binds_to_the_core(device: VirtualDevice, tmp_path: Path) -> None:
+def test_a_driver_binds_to_the_core(
+    device: VirtualDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pynq.overlay, "_ip_drivers", dict(pynq.overlay._ip_drivers))
+
     class CoreDriver(DefaultIP):  # type: ignore[misc]  # PYNQ has no types
         bindto = [CORE_VLNV]  # noqa: RUF012 - PYNQ's form
 
         def __init__(self, description: Any) -> None:
             super().__init__(description=description)
 
-    try:
-        overlay = Overlay(str(device.write_overlay(tmp_path)), device=device)
-        assert isinstance(overlay.pliant_core_0, CoreDriver)
-        assert overlay.pliant_core_0.read(0) == IDENTIFIER
-    finally:
-        CoreDriver.unregister()
+    overlay = Overlay(str(device.write_overlay(tmp_path)), device=device)
+    assert isinstance(overlay.pliant_core_0, CoreDriver)
+    assert overlay.pliant_core_0.read(0) == IDENTIFIER
 
 
 def test_buffers_are_aligned_counted_and_freed(device: VirtualDevice, overlay: Any) -> None:
@@ -133,7 +134,7 @@ def test_a_program_runs_exactly_through_pynq_alone(
         for _ in range(2):
             await run(overlay.pliant_core_0, image)
             buffer.invalidate()
-            case.require_exact(image)
+            case.require_exact(buffer)
             buffer[:] = case.image(buffer.device_address).data
             buffer.flush()
 
@@ -156,7 +157,7 @@ def test_polling_ends_without_interrupts(
         assert polls < 1000
     assert polls > 1
     buffer.invalidate()
-    case.require_exact(image)
+    case.require_exact(buffer)
 
 
 def test_a_forgotten_flush_gives_wrong_results(
@@ -168,7 +169,7 @@ def test_a_forgotten_flush_gives_wrong_results(
     asyncio.run(run(overlay.pliant_core_0, image))
     buffer.invalidate()
     with pytest.raises(AssertionError):
-        case.require_exact(image)
+        case.require_exact(buffer)
 
 
 def test_a_forgotten_invalidate_gives_wrong_results(
@@ -178,17 +179,17 @@ def test_a_forgotten_invalidate_gives_wrong_results(
     buffer.flush()
     asyncio.run(run(overlay.pliant_core_0, image))
     with pytest.raises(AssertionError):
-        case.require_exact(image)
+        case.require_exact(buffer)
     buffer.invalidate()
-    case.require_exact(image)
+    case.require_exact(buffer)
 
 
 def test_coherent_memory_needs_neither(case: Case, tmp_path: Path) -> None:
     with VirtualDevice(platform("ultra96"), CONFIG, coherent=True) as device:
         overlay = Overlay(str(device.write_overlay(tmp_path)), device=device)
-        _buffer, image = place(case, device)
+        buffer, image = place(case, device)
         asyncio.run(run(overlay.pliant_core_0, image))
-        case.require_exact(image)
+        case.require_exact(buffer)
 
 
 def test_a_fault_is_reported_by_interrupt(
@@ -260,7 +261,7 @@ def test_two_boards_work_in_one_process(tmp_path: Path, case: Case) -> None:
             buffer.flush()
             asyncio.run(run(overlay.pliant_core_0, image))
             buffer.invalidate()
-            case.require_exact(image)
+            case.require_exact(buffer)
         with pytest.raises(RuntimeError, match="invalidated by Overlay change"):
             asyncio.run(overlays[0].pliant_core_0.irq.wait())
 
