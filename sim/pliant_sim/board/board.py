@@ -19,7 +19,6 @@ INTERRUPT_CONTROLLER_BYTES = 1 << 16
 MEMORY_BYTES = 256 << 20
 
 _SLICE = 1000  # cycles between looks at whether the core is still busy
-_LONG_SLICE = 5000  # the same where the interrupt ends the wait
 _CONTROL = REGISTERS["control"].address
 _STATUS = REGISTERS["status"].address
 
@@ -76,7 +75,6 @@ class Board:
         self._loaded: StandIn | None = None
         self._closed = False
         self._busy = False
-        self._level = False  # of the core's interrupt
 
     @property
     def loaded(self) -> StandIn | None:
@@ -164,12 +162,8 @@ class Board:
             self._require_open()
             self._sample()
             while self._busy and cycles > 0 and not self.interrupt:
-                # An active interrupt that nobody takes must not stop the clock.
-                part = min(cycles, _SLICE if self._level else _LONG_SLICE)
-                self.core.run(part, until_interrupt=not self._level)
-                cycles -= part
-                self._busy = self._look()
-                self._sample()
+                self._pass_time(min(cycles, _SLICE), until_interrupt=not self._interrupts.input)
+                cycles -= _SLICE
             return self.interrupt
 
     @property
@@ -191,9 +185,9 @@ class Board:
                            "would hang; load an overlay first")
         return offset
 
-    def _pass_time(self, cycles: int) -> None:
+    def _pass_time(self, cycles: int, *, until_interrupt: bool = False) -> None:
         while self._busy and cycles > 0:
-            self.core.run(min(cycles, _SLICE), until_interrupt=False)
+            self.core.run(min(cycles, _SLICE), until_interrupt=until_interrupt)
             cycles -= _SLICE
             self._busy = self._look()
         self._sample()
@@ -202,8 +196,7 @@ class Board:
         return bool(self.core.read_word(_STATUS) & (Status.RUNNING | Status.DRAINING))
 
     def _sample(self) -> None:
-        self._level = self.core.run(1)
-        self._interrupts.sample(self._level)
+        self._interrupts.sample(self.core.run(1))
 
     def _require_open(self) -> None:
         if self._closed:

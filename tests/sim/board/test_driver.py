@@ -22,7 +22,7 @@ from pliant.spec.program import Program
 from pliant.spec.registers import Fault
 from pliant_models import digits
 from pliant_sim.board.board import Board
-from pliant_sim.board.device import VirtualDevice
+from pliant_sim.board.device import VirtualBoard
 from pliant_sim.board.overlay import write_overlay
 from pliant_sim.board.server import REMOTE_ACCESS_CYCLES, BoardServer
 from pliant_sim.simulator import InstructionSimulator
@@ -63,24 +63,24 @@ def pynq_drivers() -> dict[str, Any]:
 
 
 def test_a_batch_runs_exactly_and_leaves_no_memory(
-    device: VirtualDevice, overlay: Any, network: Digits
+    device: VirtualBoard, overlay: Any, network: Digits
 ) -> None:
     assert isinstance(overlay.pliant_core_0, pliant.driver.pynq.PliantDriver)
     with overlay.pliant_core_0.accelerator() as accelerator:
         accelerator.load(network.program)
-        assert device.board.memory.live
-        before = device.board.core.statistics().cycle
+        assert device.hardware.memory.live
+        before = device.hardware.core.statistics().cycle
         result = accelerator.run(network.images[:10])
-        taken = device.board.core.statistics().cycle - before
+        taken = device.hardware.core.statistics().cycle - before
         network.require_exact(result)
         assert sum(result.cycles) < taken < 1.1 * sum(result.cycles)
-    assert not device.board.memory.live
+    assert not device.hardware.memory.live
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ultra96", "pynq_z2"])
 def test_a_hundred_digits_run_exactly(name: str, network: Digits, tmp_path: Path) -> None:
-    with VirtualDevice(platform(name), CONFIG) as device:
+    with VirtualBoard(platform(name), CONFIG) as device:
         overlay = Overlay(str(device.write_overlay(tmp_path)), device=device)
         with overlay.pliant_core_0.accelerator() as accelerator:
             accelerator.load(network.program)
@@ -90,7 +90,7 @@ def test_a_hundred_digits_run_exactly(name: str, network: Digits, tmp_path: Path
 
 
 def test_an_asynchronous_run_awaits_the_interrupt(
-    device: VirtualDevice, tmp_path: Path, network: Digits, monkeypatch: pytest.MonkeyPatch
+    device: VirtualBoard, tmp_path: Path, network: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = 0
 
@@ -115,26 +115,26 @@ def test_an_asynchronous_run_awaits_the_interrupt(
 
 @pytest.mark.parametrize("response", ["SLVERR", "DECERR"])
 def test_a_run_after_a_fault_is_exact(
-    device: VirtualDevice, overlay: Any, network: Digits, response: Any
+    device: VirtualBoard, overlay: Any, network: Digits, response: Any
 ) -> None:
     with overlay.pliant_core_0.accelerator() as accelerator:
         accelerator.load(network.program)
-        device.board.core.inject_fault("read", response, burst=3)
+        device.hardware.core.inject_fault("read", response, burst=3)
         with pytest.raises(HardwareFault) as caught:
             accelerator.run(network.images[0])
         assert caught.value.code == Fault.AXI_READ
-        device.board.core.clear_faults()
+        device.hardware.core.clear_faults()
         network.require_exact(accelerator.run(network.images[:1]))
-    assert not device.board.memory.live
+    assert not device.hardware.memory.live
 
 
 def test_memory_that_runs_out_names_the_sizes(tmp_path: Path, network: Digits) -> None:
-    with VirtualDevice(platform("ultra96"), CONFIG, memory_bytes=8 << 10) as device:
+    with VirtualBoard(platform("ultra96"), CONFIG, memory_bytes=8 << 10) as device:
         overlay = Overlay(str(device.write_overlay(tmp_path)), device=device)
         with overlay.pliant_core_0.accelerator() as accelerator:
             with pytest.raises(DeviceMemoryError, match="bytes are free"):
                 accelerator.load(network.program)
-            assert not device.board.memory.live
+            assert not device.hardware.memory.live
 
 
 def test_the_driver_runs_over_the_stock_remote_client(tmp_path: Path, network: Digits) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -284,6 +286,27 @@ def test_bytes_that_are_no_message_are_a_grpc_error(server: BoardServer) -> None
         assert caught.value.code() == Code.UNIMPLEMENTED
         client = Client(channel)
         assert client.exists("/proc/version"), "the server goes on"
+
+
+def test_random_bytes_do_not_stop_the_server(server: BoardServer) -> None:
+    seed = 7
+    rng, codes = random.Random(seed), Counter[Any]()
+    services = [item.DESCRIPTOR.services_by_name[name] for item, name in (
+        (remote_device_pb2, "RemoteDevice"), (mmio_pb2, "Mmio"), (buffer_pb2, "RemoteBuffer"))]
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        for service in services:
+            for method in service.methods:
+                call = channel.stream_stream(f"/{service.full_name}/{method.name}")
+                for _ in range(20):
+                    chunks = [rng.randbytes(rng.randrange(12)) for _ in range(rng.randrange(3))]
+                    try:
+                        list(call(iter(chunks), timeout=20))
+                    except grpc.RpcError as error:
+                        codes[error.code()] += 1
+        assert Client(channel).exists("/proc/version"), f"seed {seed}"
+    assert codes[Code.INTERNAL] > 0, "bytes that are no message"
+    assert codes[Code.NOT_FOUND] > 0, "messages that name what there is not"
+    assert Code.DEADLINE_EXCEEDED not in codes
 
 
 def test_a_taken_port_is_an_error(server: BoardServer) -> None:
