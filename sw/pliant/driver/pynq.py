@@ -187,11 +187,16 @@ class PynqDevice:
 
     async def _interrupted(self, timeout_s: float) -> bool:
         self._awaited = True
+        # Not asyncio.wait_for: before Python 3.12, it forgets that it was cancelled when the
+        # interrupt comes at the same moment.
+        waiting = asyncio.ensure_future(self._interrupt.wait())
         try:
-            await asyncio.wait_for(self._interrupt.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            return False
-        return True
+            done, _ = await asyncio.wait({waiting}, timeout=timeout_s)
+        finally:
+            waiting.cancel()
+        if done:
+            waiting.result()  # raises what PYNQ raised
+        return bool(done)
 
 
 class PliantDriver(pynq.DefaultIP):  # type: ignore[misc]  # PYNQ has no types
