@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,27 +31,32 @@ IMAGES = 100
 
 
 class Simulation:
-    """Measures the processor time that a core's simulation takes.
+    """Measures the processor time that the simulation of clock cycles takes.
 
     Parameters
     ----------
-    core : RtlCore
-        Its methods that let time pass are replaced by ones that are timed.
+    steps : sequence of (object, names of methods)
+        Methods that let simulated time pass; they are replaced by ones that are timed.
     """
 
-    def __init__(self, core: RtlCore) -> None:
+    def __init__(self, steps: Sequence[tuple[object, Sequence[str]]]) -> None:
         self.seconds = 0.0
-        for name in ("run", "read_word", "write_word"):
-            setattr(core, name, self._timed(getattr(core, name)))
+        self._inside = False
+        for owner, names in steps:
+            for name in names:
+                setattr(owner, name, self._timed(getattr(owner, name)))
 
     def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         clock = time.thread_time
 
         def timed(*arguments: Any, **options: Any) -> Any:
-            start = clock()
+            if self._inside:
+                return function(*arguments, **options)
+            self._inside, start = True, clock()
             try:
                 return function(*arguments, **options)
             finally:
+                self._inside = False
                 self.seconds += clock() - start
         return timed
 
@@ -67,7 +72,7 @@ class Overhead:
     seconds : float
         Of the whole batch.
     simulation_seconds : float
-        Of simulated clock cycles.
+        Of simulating clock cycles.
     cycles : int
         From start to done of all images, by the core's counter.
     simulated_cycles : int
@@ -112,13 +117,15 @@ class Overhead:
 def measure(
     name: str, accelerator: Accelerator, core: RtlCore, program: Program,
     images: NDArray[np.int8], expected: NDArray[np.int8],
+    steps: Sequence[tuple[object, Sequence[str]]] = (),
 ) -> Overhead:
     """Run a batch twice, the second time measured; ValueError when a result is wrong."""
     accelerator.load(program)
     accelerator.run(images[:2])
     device = accelerator.device
     assert isinstance(device, MeteredDevice)
-    simulation, before, accesses = Simulation(core), core.statistics(), device.accesses
+    simulation = Simulation([(core, ("run", "read_word", "write_word")), *steps])
+    before, accesses = core.statistics(), device.accesses
     start = time.thread_time()
     result = accelerator.run(images)
     seconds = time.thread_time() - start
@@ -154,7 +161,8 @@ def on_virtual_board(
             metered = Accelerator(MeteredDevice(accelerator.device), config)
             with metered:
                 return measure(f"virtual board {platform.name}, PYNQ", metered,
-                               board.hardware.core, program, batch, expected)
+                               board.hardware.core, program, batch, expected,
+                               [(board.hardware, ("step",))])
 
 
 def _network(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pliant.driver.device import Value, Waits, run_waits
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.registers import REGISTERS, Control, Status
 from pliant_sim.board.memory import Allocation, BoardMemory
@@ -132,6 +133,10 @@ class VirtualDevice:
             if left <= 0 or not self._busy():
                 return self.core.run(1)  # it may have stopped during the look
         return True
+
+    def run(self, waits: Waits[Value]) -> Value:
+        """Do every :meth:`wait` that a generator asks for; return what it returns."""
+        return run_waits(self, waits)
 
     async def wait_async(self, timeout_s: float) -> bool:
         """Do what :meth:`wait` does; the simulation does not let other coroutines run."""

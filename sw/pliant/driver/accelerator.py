@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pliant.driver.bounds import cycle_bound
 from pliant.driver.core import RESET_LIMIT_CYCLES, Core
-from pliant.driver.device import Device
+from pliant.driver.device import Device, Waits
 from pliant.driver.faults import (
     DriverError,
     LostInterruptError,
@@ -33,11 +33,8 @@ from pliant.spec.program import Program, Segment, load_program, parse_program
 from pliant.spec.registers import Interrupt, Status
 
 Verify = Literal["load", "run"]
-Value = TypeVar("Value")
-Waits = Generator[float, bool, Value]
-"""Yields how many seconds to wait for the interrupt, is sent whether it came, returns a value."""
-
 _WATCHDOG_MAX = (1 << 32) - 1
+_FAULT = int(Interrupt.FAULT)
 _FALSE_ALARMS = 16
 """Times that a wait may end without the core having stopped."""
 
@@ -210,7 +207,7 @@ class Accelerator:
         """
         images = batches(self._loaded().program, inputs)
         with self._recovering():
-            outputs, cycles = self._wait_for(self._run(images))
+            outputs, cycles = self.device.run(self._run(images))
         return self._result(inputs, outputs, cycles)
 
     async def run_async(self, *inputs: NDArray[np.int8]) -> RunResult:
@@ -257,7 +254,7 @@ class Accelerator:
             residence.images[0].replace_instruction(index, End().encode())
             residence.flush_program()
             self.core.set("program_length", index + 1)
-            counters = self._wait_for(steps())
+            counters = self.device.run(steps())
             residence.restore()
             self._configure(residence)
         return counters
@@ -304,9 +301,6 @@ class Accelerator:
             self.core.set(name, value)
 
     def _select(self, slot: int) -> None:
-        if self._watchdog:
-            limit = self._limit()
-            self.core.set("watchdog", limit if limit <= _WATCHDOG_MAX else 0)
         bases = self._loaded().images[slot].segment_bases
         self.core.set(f"segment_{Segment.INPUT}", bases[Segment.INPUT])
         self.core.set(f"segment_{Segment.OUTPUT}", bases[Segment.OUTPUT])
@@ -368,7 +362,7 @@ class Accelerator:
             events = self.core.take_events()
             if events:
                 break
-        if events & Interrupt.FAULT:
+        if events & _FAULT:
             raise self.core.fault(program)
         if not events:
             status = self.core.status()
@@ -377,21 +371,15 @@ class Accelerator:
             raise RunTimeoutError(program.network, seconds, self.core.activity())
         self._at_rest = True
 
-    def _wait_for(self, steps: Waits[Value]) -> Value:
-        try:
-            timeout = next(steps)
-            while True:
-                timeout = steps.send(self.device.wait(timeout))
-        except StopIteration as end:
-            value: Value = end.value
-            return value
-
     @contextmanager
     def _recovering(self) -> Iterator[None]:
         """Leave core and memory fit for the next run, whatever is raised inside."""
         if self._busy:
             raise RuntimeError("the core is running; one run at a time")
         self._rest()
+        if self._watchdog:
+            limit = self._limit()
+            self.core.set("watchdog", limit if limit <= _WATCHDOG_MAX else 0)
         self._busy = True
         try:
             yield

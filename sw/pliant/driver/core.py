@@ -31,6 +31,7 @@ RESET_LIMIT_CYCLES = 100_000
 _WORD = 0xFFFF_FFFF
 _CONTROL = REGISTERS["control"].address
 _INTERRUPT_STATUS = REGISTERS["interrupt_status"].address
+_START = int(Control.START)
 _EVENTS = int(Interrupt.DONE | Interrupt.FAULT)
 
 
@@ -85,7 +86,7 @@ class Core:
 
     def start(self) -> None:
         """Start the program."""
-        self._device.write(_CONTROL, Control.START)
+        self._device.write(_CONTROL, _START)
 
     def take_events(self) -> int:
         """Return and clear the bits of `interrupt_status`: 0 while the program runs."""

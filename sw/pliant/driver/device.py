@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Generator
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Value = TypeVar("Value")
+Waits = Generator[float, bool, Value]
+"""Yields how many seconds to wait for the interrupt, is sent whether it came, returns a value."""
 
 
 class Area(Protocol):
@@ -62,6 +67,9 @@ class Device(Protocol):
         It may return True without an interrupt: the caller looks at the core.
         """
 
+    def run(self, waits: Waits[Value]) -> Value:
+        """Do every :meth:`wait` that a generator asks for; return what it returns."""
+
     async def wait_async(self, timeout_s: float) -> bool:
         """Do what :meth:`wait` does and let other coroutines run meanwhile."""
 
@@ -70,3 +78,14 @@ class Device(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Let time pass for the core."""
+
+
+def run_waits(device: Device, waits: Waits[Value]) -> Value:
+    """Do what :meth:`Device.run` asks for by calling :meth:`Device.wait`."""
+    try:
+        timeout = next(waits)
+        while True:
+            timeout = waits.send(device.wait(timeout))
+    except StopIteration as end:
+        value: Value = end.value
+        return value

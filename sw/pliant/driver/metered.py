@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pliant.driver.device import Buffer, Device
+from pliant.driver.device import Buffer, Device, Value, Waits
 
 
 class MeteredDevice:
@@ -58,10 +58,25 @@ class MeteredDevice:
         self.waits += 1
         return self._device.wait(timeout_s)
 
+    def run(self, waits: Waits[Value]) -> Value:
+        """Count the waits and do them."""
+        return self._device.run(self._counted(waits))
+
     async def wait_async(self, timeout_s: float) -> bool:
         """Count and wait."""
         self.waits += 1
         return await self._device.wait_async(timeout_s)
+
+    def _counted(self, waits: Waits[Value]) -> Waits[Value]:
+        try:
+            timeout = next(waits)
+            while True:
+                self.waits += 1
+                came = yield timeout
+                timeout = waits.send(came)
+        except StopIteration as end:
+            value: Value = end.value
+            return value
 
     def acknowledge(self) -> None:
         """Pass it on."""

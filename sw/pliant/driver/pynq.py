@@ -14,6 +14,7 @@ Importing this module before an overlay is loaded lets PYNQ find the driver by t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
 import warnings
@@ -25,6 +26,7 @@ import pynq
 from numpy.typing import NDArray
 
 from pliant.driver.accelerator import Accelerator
+from pliant.driver.device import Value, Waits, run_waits
 from pliant.driver.manifest import BitstreamManifest, identify_configuration
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.platform import CORE_VLNV, SIMULATED_RATE_FILE
@@ -141,17 +143,70 @@ class PynqDevice:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the interrupt, or poll where that is not possible."""
+        loop = self._usable_loop()
+        if loop is not None:
+            return loop.run_until_complete(self._interrupted(timeout_s))
+        deadline = time.monotonic() + timeout_s
+        for pause in _pauses():
+            if self._raised():
+                return True
+            if time.monotonic() > deadline:
+                break
+            time.sleep(pause)
+        return False
+
+    def run(self, waits: Waits[Value]) -> Value:
+        """Do every :meth:`wait` that a generator asks for; return what it returns.
+
+        With an interrupt, all in one run of the event loop, which takes long to start.
+        """
+        loop = self._usable_loop()
+        if loop is None:
+            return run_waits(self, waits)
+        task = loop.create_task(self._run(waits, loop))
+        try:
+            return loop.run_until_complete(task)
+        except BaseException:
+            if not task.done():  # Ctrl-C, say: it must not go on when the loop runs again
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    loop.run_until_complete(task)
+            raise
+
+    async def _run(self, waits: Waits[Value], loop: asyncio.AbstractEventLoop) -> Value:
+        task = asyncio.current_task()
+        assert task is not None
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            task.cancel()
+
+        try:
+            timeout = next(waits)
+            while True:
+                self._awaited = came = True
+                timer = loop.call_later(timeout, expire)
+                try:
+                    await self._interrupt.wait()
+                except asyncio.CancelledError:
+                    if not expired:
+                        raise
+                    came = expired = False
+                finally:
+                    timer.cancel()
+                timeout = waits.send(came)
+        except StopIteration as end:
+            value: Value = end.value
+            return value
+
+    def _usable_loop(self) -> asyncio.AbstractEventLoop | None:
+        """Return the loop where PYNQ listens, if it can be run here and now."""
         loop = self._loop
         if self._interrupt is None or loop is None or loop.is_closed() or _loop_runs():
-            deadline = time.monotonic() + timeout_s
-            for pause in _pauses():
-                if self._raised():
-                    return True
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(pause)
-        assert loop is not None
-        return loop.run_until_complete(self._interrupted(timeout_s))
+            return None
+        return loop
 
     async def wait_async(self, timeout_s: float) -> bool:
         """Wait for the interrupt, or poll where that is not possible."""
