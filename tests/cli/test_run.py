@@ -1,0 +1,95 @@
+"""`pliant run`: images in, classes and cycles out, by the driver."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from pliant.cli import FAILURE, main
+from pliant.commands.run import REMOTE_VARIABLE
+from pliant.compiler import compile_graph
+from pliant.spec.config import preset
+from pliant.spec.program import load_program
+from pliant_models import digits
+
+CONFIG = preset("tiny")
+GOLDEN = digits.golden()
+LOGITS = GOLDEN.integers[GOLDEN.graph.outputs[0]]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "digits.pliant"
+    compile_graph(GOLDEN.graph, CONFIG).save(path)
+    return path
+
+
+def pliant(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(item) for item in arguments])
+
+
+def test_arrays_and_pictures_give_the_integers_of_the_model(program: Path, tmp_path: Path) -> None:
+    images = GOLDEN.images[:4]
+    np.save(tmp_path / "two.npy", images[:2])
+    np.save(tmp_path / "real.npy", images[2].astype(np.float32) / 16)
+    Image.fromarray(np.round(images[3, 0] * (255 / 16)).astype(np.uint8)).save(tmp_path / "d.png")
+    done = pliant("run", program, tmp_path / "two.npy", tmp_path / "real.npy", tmp_path / "d.png",
+                  "--json", "--profile", "--verify", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["images"] == 4
+    assert found["classes"] == LOGITS[:4].reshape(4, -1).argmax(axis=1).tolist()
+    assert np.array_equal(np.load(found["outputs"][0]["path"]), LOGITS[:4])
+    assert len(set(found["cycles"])) == 1
+    assert found["profile"]["cycles"] == found["cycles"][0]
+    assert len(found["profile"]["layers"]) == 8
+
+
+def test_people_read_classes_and_cycles(program: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", GOLDEN.images[0])
+    done = pliant("run", program, tmp_path / "image.npy")
+    assert done.exit_code == 0, done.output
+    assert "1 images" in done.stdout
+    assert f"classes: {LOGITS[0].argmax()}\n" in done.stdout
+
+
+def fails(*arguments: object) -> str:
+    done = pliant("run", *arguments)
+    assert done.exit_code == FAILURE, done.output
+    assert done.stderr.startswith("pliant: error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_what_cannot_be_run_is_refused_in_a_line(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(REMOTE_VARIABLE, raising=False)
+    image, wrong, text = (tmp_path / name for name in ("i.npy", "w.npy", "t.txt"))
+    np.save(image, GOLDEN.images[0])
+    np.save(wrong, np.zeros((3, 8, 8), np.int8))
+    text.write_text("no picture")
+    assert "takes int8 or real (1, 8, 8)" in fails(program, wrong)
+    assert "neither a .npy file nor a picture" in fails(program, text)
+    assert "No such file" in fails(program, tmp_path / "absent.npy")
+    assert "mean has 3 values" in fails(program, text, "--mean", "1,2,3")
+    assert "needs a bitstream" in fails(program, image, "--device", "local")
+    assert "needs the board's address" in fails(
+        program, image, "--device", "remote", "--bitstream", tmp_path / "x.bit")
+    truncated = tmp_path / "truncated.pliant"
+    truncated.write_bytes(program.read_bytes()[:200])
+    assert "truncated or corrupted" in fails(truncated, image)
+
+
+def test_programs_with_several_inputs_are_for_python(program: Path, tmp_path: Path) -> None:
+    loaded = load_program(program)
+    path = tmp_path / "two.pliant"
+    dataclasses.replace(loaded, inputs=loaded.inputs * 2).save(path)
+    np.save(tmp_path / "image.npy", GOLDEN.images[0])
+    assert "has 2 inputs" in fails(path, tmp_path / "image.npy")
