@@ -85,6 +85,8 @@ def _instruction(kind: type[Instruction]) -> str:
         f"{used} of {8 * INSTRUCTION_BYTES} bits used.",
         code_spans(inspect.cleandoc(kind.__doc__ or "")),
         table(("bits", "field", "width", "values", "meaning"), [*header, *rows]),
+        *(["Rules:\n" + "\n".join(f"- `{rule.relation()}`" + (f", {rule.when}" if rule.when else "")
+                                  for rule in kind.rules)] if kind.rules else []),
     ])
 
 

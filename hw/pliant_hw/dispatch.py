@@ -23,7 +23,7 @@ from pliant.spec.isa import (
 )
 from pliant.spec.registers import Fault, FaultUnit
 from pliant_hw.layouts import INDEX_BITS, FaultReport, instruction_layout
-from pliant_hw.legality import LEGAL_LATENCY, WITHIN_LATENCY, LegalityChecker
+from pliant_hw.legality import AGREE_LATENCY, LEGAL_LATENCY, LegalityChecker
 
 IN_FLIGHT = 8
 """Instructions that a unit may have accepted and not completed."""
@@ -112,18 +112,18 @@ class Dispatcher(wiring.Component):
             m.d.sync += [word.eq(self.program.payload), full.eq(1), checked.eq(0)]
         m.submodules.checker = checker = LegalityChecker(config=self._config)
         m.d.comb += [checker.word.eq(word.word), legal.eq(checker.legal)]
-        ready = Signal()  # decoded and known to be legal or not, but for products
+        ready = Signal()  # its fields are known to be legal or not
         m.d.comb += ready.eq(full & checked)
-        # What products say comes a cycle later: the instruction may be in its queue by then, but
-        # `refused` is there before the queue shows it. No new word has come yet.
+        # What they say together comes a cycle later: the instruction may be in its queue by then,
+        # but `refused` is there before the queue shows it. No new word has come yet.
         assert LEGAL_LATENCY == 1
-        assert WITHIN_LATENCY == 2
+        assert AGREE_LATENCY == 2
         late = Signal()
         late_index = Signal(INDEX_BITS, reset_less=True)
         refused = Signal()
-        m.d.sync += [late.eq(ready & legal), late_index.eq(word.index)]
-        with m.If(late & ~checker.within):
-            m.d.sync += refused.eq(1)
+        refuse = Signal()
+        m.d.comb += refuse.eq(refused | (late & ~checker.agree))
+        m.d.sync += [late.eq(ready & legal), late_index.eq(word.index), refused.eq(refuse)]
         with m.If(taken):
             m.d.sync += [full.eq(0), checked.eq(0)]
 
@@ -170,7 +170,7 @@ class Dispatcher(wiring.Component):
         # An overflow by the very last instruction is reported in the cycle of `end`, and wins.
         over = Signal()
         m.d.sync += self.end.eq(0)
-        with m.If(self.end_seen & Cat(idle).all() & ~over & ~stopped):
+        with m.If(self.end_seen & Cat(idle).all() & ~over & ~stopped & ~refuse):
             m.d.sync += [self.end.eq(1), over.eq(1)]
         return m
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,16 +21,20 @@ from pliant.spec.isa import (
 )
 from pliant.spec.rules import AtMost, Multiple, Ordered, Rule, Under, When, value_of
 from pliant_hw.layouts import instruction_layout
+from pliant_hw.pipeline import delayed
 from pliant_hw.products import lut_product
 
 LEGAL_LATENCY = 1
-"""Cycles from a word to what single fields and comparisons say of it."""
+"""Cycles from a word to what single fields say of it."""
 
-WITHIN_LATENCY = 2
-"""Cycles from a word to what products of its fields say of it."""
+AGREE_LATENCY = 2
+"""Cycles from a word to what its fields say of one another, and its unused bits."""
 
 PIXELS = ("out_height", "out_width")
 """What every product begins with, so that one multiplier serves all rules."""
+
+FACTOR_BITS = 4
+"""Of a factor by which a limit is divided, one constant for each of its values."""
 
 PART_BITS = 4
 """Bits of one factor that are multiplied at a time: more would be too deep."""
@@ -38,8 +43,8 @@ PART_BITS = 4
 class LegalityChecker(wiring.Component):
     """Judges instruction words as :meth:`pliant.spec.isa.Instruction.check` and the decoder do.
 
-    `legal` is known LEGAL_LATENCY, `within` WITHIN_LATENCY cycles after a word; the word must stand
-    still as long as they are used.
+    `legal` is known LEGAL_LATENCY, `agree` AGREE_LATENCY cycles after a word, which must stand
+    still until then.
 
     Parameters
     ----------
@@ -48,20 +53,21 @@ class LegalityChecker(wiring.Component):
     Members
     -------
     word : In   an instruction
-    legal : Out   a known opcode, fields in their ranges, rules without products kept
-    within : Out   no product passes its limit; means nothing of words that are not `legal`
+    legal : Out   a known opcode, fields in their ranges
+    agree : Out   all rules of its kind are kept, unused bits are zero; means nothing of words that
+        are not `legal`
     """
 
     word: Signal
     legal: Signal
-    within: Signal
+    agree: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
         super().__init__({
             "word": In(8 * INSTRUCTION_BYTES),
             "legal": Out(1),
-            "within": Out(1),
+            "agree": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -69,7 +75,16 @@ class LegalityChecker(wiring.Component):
         legal_kinds = Signal(len(INSTRUCTIONS))  # it is a legal one of this kind
         m.d.sync += legal_kinds.eq(Cat(self._legal(kind) for kind in INSTRUCTIONS))
         m.d.comb += self.legal.eq(legal_kinds.any())
-        self._products(m)
+
+        rules = [(kind, rule) for kind in INSTRUCTIONS for rule in kind.rules]
+        conditions = [~self._applies(kind, rule) | self._kept(rule, self._decoded(kind))
+                      for kind, rule in rules if not _has_product(rule)]
+        plain = Signal(len(conditions))
+        plain_kept = Signal()
+        m.d.sync += [plain.eq(Cat(conditions)), plain_kept.eq(plain.all() & self._rest_zero(m))]
+        within = self._products(m, [(kind, rule) for kind, rule in rules
+                                    if isinstance(rule, AtMost) and _has_product(rule)])
+        m.d.comb += self.agree.eq(plain_kept & within)
         return m
 
     def _decoded(self, kind: type[Instruction]) -> Any:
@@ -81,15 +96,27 @@ class LegalityChecker(wiring.Component):
     def _is(self, kind: type[Instruction]) -> Value:
         return self.word[:OPCODE_BITS] == kind.opcode
 
+    def _rest_zero(self, m: Module) -> Value:
+        """Return, a cycle later, whether the bits behind the fields are zero."""
+        ends = {kind: HEADER_BITS + sum(field.width for field in fields(kind))
+                for kind in INSTRUCTIONS}
+        bounds = [*sorted(ends.values()), len(self.word)]
+        # What lies between the ends of two kinds is found once for all: shared by synthesis, the
+        # pieces would form a chain.
+        used = Signal(len(bounds) - 1)
+        found = Signal(len(INSTRUCTIONS))
+        m.d.sync += [
+            used.eq(Cat(self.word[start:end].any() for start, end in itertools.pairwise(bounds))),
+            found.eq(Cat(self._is(kind) for kind in INSTRUCTIONS)),
+        ]
+        return ~Cat(is_kind & used[bounds.index(ends[kind]):].any()
+                    for is_kind, kind in zip(found, INSTRUCTIONS, strict=True)).any()
+
     def _legal(self, kind: type[Instruction]) -> Value:
         instruction = self._decoded(kind)
-        end = HEADER_BITS + sum(field.width for field in fields(kind))
-        conditions = [self._is(kind), ~self.word[end:].any()]
+        conditions = [self._is(kind)]
         for field in fields(kind):
             conditions += self._field(field, instruction[field.name])
-        for rule in kind.rules:
-            if not _has_product(rule):
-                conditions.append(self._kept(rule, instruction))
         return Cat(conditions).all()
 
     def _field(self, field: Field, value: Value) -> list[Value]:
@@ -104,7 +131,7 @@ class LegalityChecker(wiring.Component):
         return conditions
 
     def _kept(self, rule: Rule, instruction: Any) -> Value:
-        """Return whether a rule without a product is kept, or does not apply."""
+        """Return whether a rule without a product is kept."""
         config = self._config
         match rule:
             case AtMost(product=(field,), limit=limit, plus=None):
@@ -117,18 +144,25 @@ class LegalityChecker(wiring.Component):
                 kept = ~instruction[field][:_log2(value_of(of, config))].any()
             case _:
                 raise AssertionError(rule)
-        return kept if rule.when is None else kept | ~_holds(rule.when, instruction)
+        return kept
 
-    def _products(self, m: Module) -> None:
+    def _applies(self, kind: type[Instruction], rule: Rule) -> Value:
+        """Return whether the word is of this kind and must keep the rule."""
+        found = self._is(kind)
+        return found if rule.when is None else found & _holds(rule.when, self._decoded(kind))
+
+    def _products(self, m: Module, rules: list[tuple[type[Instruction], AtMost]]) -> Value:
+        """Return whether the rules with products are kept, known after AGREE_LATENCY cycles.
+
+        ``plus + pixels * factor <= limit`` is ``pixels <= (limit - plus) // factor``: what the
+        pixels may be is found while they are multiplied.
+        """
         config = self._config
-        rules = [(kind, rule) for kind in INSTRUCTIONS for rule in kind.rules
-                 if isinstance(rule, AtMost) and _has_product(rule)]
         kinds = list(dict.fromkeys(kind for kind, _ in rules))
         # A product of more factors is no smaller, so that more pixels than any limit are too many.
         most = max(value_of(rule.limit, config) for _, rule in rules)
-        assert all(rule.product[:2] == PIXELS for _, rule in rules)
 
-        # Stage 1: products of one side and parts of the other; what applies to the instruction.
+        # Stage 1: products of one side and parts of the other; what the pixels may be.
         sides = [self._decoded(kinds[0])[name] for name in PIXELS]
         for kind in kinds[1:]:
             sides = [Mux(self._is(kind), self._decoded(kind)[name], side)
@@ -140,12 +174,11 @@ class LegalityChecker(wiring.Component):
             m.d.sync += part.eq(product)
             parts.append(part)
         applies = Signal(len(rules))
-        m.d.sync += applies.eq(Cat(
-            self._is(kind) & (1 if rule.when is None
-                              else _holds(rule.when, self._decoded(kind)))
-            for kind, rule in rules))
+        m.d.sync += applies.eq(Cat(self._applies(kind, rule) for kind, rule in rules))
+        limits = [self._limit(m, rule, self._decoded(kind), f"limit_{index}")
+                  for index, (kind, rule) in enumerate(rules)]
 
-        # Stage 2: pixels, or that they are too many. Behind it: the rules.
+        # Stage 2: the pixels, or that they are too many. Behind it: the comparisons.
         total: Value = parts[0]
         for index, part in enumerate(parts[1:], 1):
             total = total + (part << PART_BITS * index)
@@ -154,17 +187,29 @@ class LegalityChecker(wiring.Component):
         still_applies = Signal.like(applies)
         m.d.sync += [pixels.eq(total), too_many.eq(total[len(pixels):].any()),
                      still_applies.eq(applies)]
-        kept = []
-        for index, (kind, rule) in enumerate(rules):
-            instruction = self._decoded(kind)
-            result: Value = pixels
-            for name in rule.product[2:]:
-                result = lut_product(m, result, instruction[name], f"product_{index}")
-            if rule.plus is not None:
-                result = result + instruction[rule.plus]
-            limit = value_of(rule.limit, config)
-            kept.append(~still_applies[index] | (~too_many & (result <= limit)))
-        m.d.comb += self.within.eq(Cat(kept).all())
+        later_limits = [delayed(m, limit, 1, limit.name, reset_less=True) for limit in limits]
+        kept = [~applying | (~too_many & (limit >= 0) & (pixels <= limit))
+                for applying, limit in zip(still_applies, later_limits, strict=True)]
+        return Cat(kept).all()
+
+    def _limit(self, m: Module, rule: AtMost, instruction: Any, name: str) -> Signal:
+        """Return, a cycle later, how many pixels a rule allows: less than none is none."""
+        limit = value_of(rule.limit, self._config)
+        assert rule.product[:2] == PIXELS
+        result = Signal(signed(limit.bit_length() + 2), name=name, reset_less=True)
+        match rule.product[2:], rule.plus:
+            case (), str(plus):
+                m.d.sync += result.eq(limit - instruction[plus])
+            case (factor,), None:
+                value = instruction[factor]
+                assert len(value) <= FACTOR_BITS
+                with m.Switch(value):
+                    for number in range(1, 1 << len(value)):
+                        with m.Case(number):
+                            m.d.sync += result.eq(limit // number)
+            case _:
+                raise AssertionError(rule)
+        return result
 
 
 def _has_product(rule: Rule) -> bool:

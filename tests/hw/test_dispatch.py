@@ -139,7 +139,7 @@ def test_exactly_the_words_that_decode_and_check_are_executed(config: Accelerato
             started = 0
             for _ in range(7):
                 started += sum(ctx.get(getattr(dut, f"{name}_start")) for name in NAMES)
-                started += ctx.get(dut.end_seen) and not started
+                started += ctx.get(dut.end)
                 await ctx.tick()
             assert ctx.get(dut.fault.valid) == expected, hex(word)
             assert bool(started) != expected, hex(word)

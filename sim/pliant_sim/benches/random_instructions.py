@@ -25,6 +25,11 @@ def fields_of(rule: Rule) -> tuple[str, ...]:
     return (rule.field,)
 
 
+def drawn_fields(rule: Rule) -> list[str]:
+    """Return the fields that say whether a rule is kept."""
+    return sorted({*fields_of(rule), *([rule.when.field] if rule.when else [])})
+
+
 def draw(random: np.random.Generator, field: Field, config: AcceleratorConfig) -> int:
     """Return a value of a field's range: small ones as often as large ones."""
     high = field.maximum
@@ -54,8 +59,7 @@ def legal_instruction(
             instruction.check(config)
             return instruction
         for rule in rules:
-            names = set(fields_of(rule)) | ({rule.when.field} if rule.when else set())
-            values |= {name: draw(random, by_name[name], config) for name in names}
+            values |= {name: draw(random, by_name[name], config) for name in drawn_fields(rule)}
 
 
 def breaking_instruction(
@@ -63,13 +67,14 @@ def breaking_instruction(
 ) -> Instruction | None:
     """Return an instruction that breaks `rule` alone; None if none was found."""
     by_name = {field.name: field for field in fields(kind)}
-    names = set(fields_of(rule)) | ({rule.when.field} if rule.when else set())
+    names = drawn_fields(rule)
     instruction = legal_instruction(random, kind, config)
     for attempt in range(ATTEMPTS):
         if attempt % 50 == 49:  # the other fields may stand in the way
             instruction = legal_instruction(random, kind, config)
         found = dataclasses.replace(
-            instruction, **{name: draw(random, by_name[name], config) for name in names})
+            instruction, **{name: draw(random, by_name[name], config) for name in names
+                            if random.random() < 0.5})
         if broken(found, config) == [rule]:
             return found
     return None
