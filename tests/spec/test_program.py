@@ -32,10 +32,11 @@ def program() -> Program:
                        zero_point=-3, unfolding=unfolding)
     result = TensorInfo(name="y", shape=(4, 8, 8), segment=Segment.OUTPUT, offset=64, scale=0.25,
                         zero_point=0)
+    moved = dataclasses.replace(result, segment=Segment.SCRATCH, channels=(2, 0, 3))
     optional = {field.name: 7 for field in dataclasses.fields(LayerInfo)
                 if field.name not in ("name", "kind", "macs", "instructions", "output")}
     layer = LayerInfo(name="conv", kind="convolution", macs=123, instructions=((0, 1), (2, 3)),
-                      output=result, **optional)  # type: ignore[arg-type]
+                      output=moved, **optional)  # type: ignore[arg-type]
     return Program(
         network="net", config_name="tiny", fingerprint=TINY.fingerprint,
         instructions=Load().encode() * 3 + End().encode(), constants=constants, scratch_bytes=640,
@@ -50,6 +51,13 @@ def path(program: Program, tmp_path: Path) -> Path:
 
 def test_a_saved_program_is_loaded_unchanged(program: Program, path: Path) -> None:
     assert load_program(path, TINY) == program
+
+
+def test_moved_channels_are_read_in_the_networks_order(program: Program) -> None:
+    [info] = program.kept
+    tensor = np.arange(4 * 8 * 8, dtype=np.uint8).view(np.int8).reshape(4, 8, 8)
+    np.testing.assert_array_equal(info.restore(tensor), tensor[[2, 0, 3]])
+    np.testing.assert_array_equal(program.outputs[0].restore(tensor), tensor)
 
 
 def test_each_instruction_has_the_layer_whose_ranges_hold_it(program: Program) -> None:
