@@ -26,8 +26,8 @@ TINY = preset("tiny")
 @pytest.fixture
 def program() -> Program:
     constants = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
-    unfolding = Unfolding(shape=(1, 8, 8), kernel=3, stride=1, dilation=1, left=1, columns=8,
-                          fill=-3)
+    unfolding = Unfolding(shape=(1, 8, 8), kernel=(1, 3), stride=(1, 1), dilation=(1, 1),
+                          before=(0, 1), size=(8, 8), fill=-3)
     image = TensorInfo(name="x", shape=(3, 8, 8), segment=Segment.INPUT, offset=0, scale=0.5,
                        zero_point=-3, unfolding=unfolding)
     result = TensorInfo(name="y", shape=(4, 8, 8), segment=Segment.OUTPUT, offset=64, scale=0.25,

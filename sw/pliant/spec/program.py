@@ -249,5 +249,6 @@ def _unfolding(item: dict[str, Any] | None) -> Unfolding | None:
     if item is None:
         return None
     channels, height, width = (int(size) for size in item.pop("shape"))
-    return Unfolding(shape=(channels, height, width),
-                     **{name: int(value) for name, value in item.items()})
+    fill = int(item.pop("fill"))
+    pairs = {name: (int(y), int(x)) for name, (y, x) in item.items()}
+    return Unfolding(shape=(channels, height, width), fill=fill, **pairs)
