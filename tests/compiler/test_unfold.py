@@ -50,7 +50,8 @@ def test_passes_of_a_packed_first_layer(
 
 
 @pytest.mark.parametrize("name", ["tiny", "pynq_z2", "ultra96"])
-@pytest.mark.parametrize(("channels", "kernel", "stride"), [(3, 3, 1), (3, 7, 2), (3, 7, 1), (1, 5, 3)])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride"), [(3, 3, 1), (3, 7, 2), (3, 7, 1), (1, 5, 3)])
 def test_packed_layers_keep_their_integers_through_a_program_file(
     name: str, channels: int, kernel: int, stride: int, tmp_path: object
 ) -> None:
