@@ -27,6 +27,7 @@ from pliant.spec.isa import (
     Instruction,
     fields,
 )
+from pliant.spec.register_words import member_docs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,24 +108,11 @@ def register_tables() -> str:
     for title, kind in (("`control`", registers.Control), ("`status`", registers.Status),
                         ("Interrupts", registers.Interrupt), ("`fault_code`", registers.Fault),
                         ("`fault_unit`", registers.FaultUnit)):
-        docs = _member_docs(kind)
+        docs = member_docs(kind)
         members = [(member.value, f"`{member.name}`", code_spans(docs.get(member.name, "")))
                    for member in kind]
         parts += [f"## {title}", table(("value", "name", "meaning"), members)]
     return "\n\n".join(parts)
-
-
-def _member_docs(kind: type) -> dict[str, str]:
-    """Return the strings that stand below the members of an enumeration."""
-    (tree,) = ast.parse(inspect.getsource(kind)).body
-    assert isinstance(tree, ast.ClassDef)
-    docs = {}
-    for statement, following in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(statement, ast.Assign) and isinstance(following, ast.Expr):
-            assert isinstance(statement.targets[0], ast.Name)
-            assert isinstance(following.value, ast.Constant)
-            docs[statement.targets[0].id] = str(following.value.value)
-    return docs
 
 
 def configuration_table() -> str:
