@@ -12,6 +12,7 @@ import click
 from pliant.commands.errors import explain
 from pliant.commands.values import plain
 from pliant.spec.config import PRESETS, AcceleratorConfig, preset
+from pliant.spec.platform import PLATFORMS, platform
 
 FAILURE = 2
 """Exit code for errors of input, configuration, program or hardware; click's for wrong usage."""
@@ -69,24 +70,55 @@ def main() -> None:
 
 
 @main.command()
-@config_option("Configuration", "pynq_z2")
+@config_option("Configuration; pynq_z2 if neither this nor --board is given")
+@click.option("--board", "board_name", metavar="NAME",
+              help="Write all that the bitstream of a board is made of, for Vivado: "
+                   f"{', '.join(PLATFORMS)}.")
+@click.option("--record", is_flag=True,
+              help="With --board: add the bitstream that Vivado made to the manifest.")
 @click.option("-o", "--output", type=click.Path(path_type=Path),
-              help="Verilog file; build/pliant_NAME.v if not given.")
+              help="Verilog file, build/pliant_NAME.v if not given; with --board a directory, "
+                   "build/NAME if not given.")
 @click.option("--array", type=click.Choice(["packed", "plain"]), default="packed",
               show_default=True,
               help="Matrix array: of DSP slices of the configuration's device, or for simulators.")
 @json_option
 def build(
-    config_name: str, output: Path | None, array: Literal["packed", "plain"], as_json: bool
+    config_name: str | None, board_name: str | None, record: bool, output: Path | None,
+    array: Literal["packed", "plain"], as_json: bool,
 ) -> None:
-    """Write the Verilog of a configuration."""
+    """Write the Verilog of a configuration, or the sources of a board's bitstream."""
+    if board_name is not None:
+        if config_name is not None or array != "packed":
+            raise click.UsageError("--board has its own configuration, with the packed array")
+        build_for_board(board_name, record, output, as_json)
+        return
+    if record:
+        raise click.UsageError("--record needs --board")
     from pliant.commands.build import build as function
 
-    config = preset(config_name)
+    config = preset(config_name or "pynq_z2")
     result = function(config, output or Path("build") / f"pliant_{config.name}.v", array)
     report(result, as_json, lambda: (
         f"{result.path}: {result.lines} lines of Verilog for {result.config}, "
         f"matrix array {result.array}"))
+
+
+def build_for_board(name: str, recording: bool, output: Path | None, as_json: bool) -> None:
+    """Write or record the build of a board, and say so."""
+    from pliant.commands.build import build_board, record
+
+    board = platform(name)
+    directory = output or Path("build") / board.name
+    if recording:
+        manifest = record(board, directory)
+        report(manifest.document(), as_json, lambda: f"{manifest.path}: bitstream recorded")
+        return
+    result = build_board(board, directory)
+    report(result, as_json, lambda: (
+        f"{result.directory}: {len(result.files)} files for {result.board}, configuration "
+        f"{result.config}, matrix array {result.array}; next:\n"
+        f"vivado -mode batch -source {result.directory / 'build.tcl'}"))
 
 
 @main.command()
