@@ -34,9 +34,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "sw/pliant/spec": "The contract",
     "hw/pliant_hw": "Hardware",
+    "hw/pliant_hw/board": "Board designs",
     "sw/pliant/compiler": "Compiler",
+    "sw/pliant/driver": "Driver",
     "sim/pliant_sim": "Simulators",
     "sim/pliant_sim/benches": "cocotb benches",
+    "sim/pliant_sim/vivado": "Stand-in for Vivado",
     "models/pliant_models": "Models",
     "models/pliant_models/networks": "Published networks",
     "models/pliant_models/detection": "Object detection",
