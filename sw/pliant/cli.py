@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -296,23 +297,32 @@ def bench(network: str | None, every: bool, config_name: str, as_json: bool) -> 
               help="The matrix array of the simulators instead of the one packed into DSPs.")
 @click.option("--ecp5", is_flag=True,
               help="Place and route each unit on an ECP5 instead: a portable yardstick of clocks.")
+@click.option("--nextpnr", "chipdb", metavar="CHIPDB", type=click.Path(path_type=Path),
+              help="Place and route the unit on its device instead, with the nextpnr-xilinx on "
+                   "the path and this chip database. An experiment.")
 @json_option
 def synth(
     config_name: str, unit: str, device_name: str | None, settings: tuple[str, ...],
-    plain_array: bool, ecp5: bool, as_json: bool,
+    plain_array: bool, ecp5: bool, chipdb: Path | None, as_json: bool,
 ) -> None:
     """Synthesise a configuration with Yosys: area by unit, and the longest paths."""
+    if ecp5 and chipdb is not None:
+        raise click.UsageError("give either --ecp5 or --nextpnr")
     from rich.console import Console
 
     from pliant.commands.bench import wide_console
+    from pliant.commands.route import route, route_tables
     from pliant.commands.synth import synth as area
     from pliant.commands.synth import tables
     from pliant.commands.yardstick import yardstick, yardstick_tables
 
     function: Callable[..., Any] = yardstick if ecp5 else area
+    show: Callable[..., Any] = yardstick_tables if ecp5 else tables
+    if chipdb is not None:
+        function, show = functools.partial(route, chipdb=chipdb), route_tables
     result = function(preset(config_name), settings=settings, device_name=device_name, unit=unit,
                       plain_array=plain_array, console=Console(stderr=True))
     if as_json:
         click.echo(json.dumps(plain(result), indent=2))
     else:
-        wide_console().print((yardstick_tables if ecp5 else tables)(result))
+        wide_console().print(show(result))
