@@ -27,7 +27,9 @@ from pliant.spec.isa import (
     Instruction,
     fields,
 )
+from pliant.spec.platform import PLATFORMS
 from pliant.spec.register_words import member_docs
+from pliant_hw.board.boards import BOARDS, PROCESSING_SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,6 +142,30 @@ def configuration_table() -> str:
     return table(("", *(f"`{name}`" for name in PRESETS)), rows)
 
 
+def board_table() -> str:
+    """Return the boards: what is built for them, and with what."""
+    rows = [(f"`{name}`" + (" (legacy)" if item.legacy else ""), BOARDS[name].title,
+             f"`{item.config_name}`", f"`{item.part}`", f"`{BOARDS[name].board_part}`",
+             BOARDS[name].vivado, f"{item.config.board.clock_mhz} MHz",
+             f"0x{item.core_address:08x}", f"0x{item.interrupt_address:08x}")
+            for name, item in PLATFORMS.items()]
+    return table(("board", "maker and name", "configuration", "part", "board file", "Vivado",
+                  "clock", "core at", "interrupt controller at"), rows)
+
+
+def bandwidth_table() -> str:
+    """Return what the core's bus, the port and the memory of each board carry, bytes a cycle."""
+    rows = []
+    for name, item in PLATFORMS.items():
+        config, board = item.config, BOARDS[name]
+        port = PROCESSING_SYSTEMS[item.family]
+        rows.append((f"`{name}`", config.axi_data_bytes, port.memory_port_bytes,
+                     board.memory, f"{board.memory_bytes_per_us / config.board.clock_mhz:.1f}",
+                     config.board.ddr_bytes_per_cycle))
+    return table(("board", "core, each way", "port, each way", "memory", "its peak, both ways",
+                  "memory model, both ways"), rows)
+
+
 def unit_tables() -> str:
     """Return, for each package, its modules and classes with the first line of their docstrings."""
     parts = []
@@ -209,6 +235,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for name, function in (("instruction-tables", instruction_tables),
                            ("register-tables", register_tables),
                            ("configuration-table", configuration_table),
+                           ("board-table", board_table),
+                           ("bandwidth-table", bandwidth_table),
                            ("unit-tables", unit_tables),
                            ("command-help", command_help)):
         directive = type(name, (Generated,), {"generate": staticmethod(function)})

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -127,3 +129,12 @@ def test_changed_sources_are_found(manifest):
     assert manifest.changed_sources() == ["core.v"]
     (manifest.path.parent / "core.v").unlink()
     assert manifest.changed_sources() == ["core.v"]
+
+
+def test_the_form_that_is_documented_has_these_fields(manifest):
+    text = (Path(__file__).parents[2] / "bitstreams" / "README.md").read_text()
+    (block,) = re.findall(r"```json\n(.*?)```", text, re.S)
+    form, document = json.loads(block), manifest.document()
+    assert list(form) == list(document)
+    assert list(form["bitstream"]) == list(document["bitstream"])
+    assert form["format"] == document["format"]

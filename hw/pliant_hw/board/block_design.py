@@ -129,26 +129,18 @@ def _addresses(platform: Platform) -> str:
         "# Memory, as the core sees it: all DDR that the processing system has, and nothing else",
         f"set core [pliant::the addr_spaces {CORE_INSTANCE}/{MEMORY}]",
         "set memory {}",
-        f"foreach segment {{{' '.join(ps.memory_segments)}}} {{",
-        f"    set found [get_bd_addr_segs -quiet {ps.cell}/$segment]",
-        "    if {$found ne {}} {",
-        "        assign_bd_address -target_address_space $core $found",
+        f"foreach segment [get_bd_addr_segs -quiet {ps.cell}/{ps.segments}/*] {{",
+        "    if {[string match */HP0_DDR_* $segment]} {",
+        "        assign_bd_address -target_address_space $core $segment",
         "        lappend memory $segment",
+        "    } else {",
+        "        exclude_bd_addr_seg -target_address_space $core $segment",
         "    }",
         "}",
         "if {$memory eq {}} {",
         f'    error "{ps.cell} offers no memory behind {ps.memory}"',
         "}",
     ]
-    if ps.other_segments:
-        lines += [
-            f"foreach segment {{{' '.join(ps.other_segments)}}} {{",
-            f"    set found [get_bd_addr_segs -quiet {ps.cell}/$segment]",
-            "    if {$found ne {}} {",
-            "        exclude_bd_addr_seg -target_address_space $core $found",
-            "    }",
-            "}",
-        ]
     return "\n".join([*lines, ""])
 
 

@@ -42,14 +42,14 @@ class Board:
 BOARDS: dict[str, Board] = {
     "ultra96": Board(
         title="Avnet Ultra96-V2", board_part="*:ultra96v2:*", vivado="2022.1",
-        memory="2 GB LPDDR4-2133, 32 bits", memory_bytes_per_us=2133 * 4),
+        memory="2 GB LPDDR4-1067, 32 bits", memory_bytes_per_us=1067 * 4),
     "aup_zu3": Board(
         title="Real Digital AUP-ZU3, 8 GB", board_part="*:aup-zu3-8gb:*", vivado="2024.1",
-        memory="8 GB DDR4-2400, 64 bits", memory_bytes_per_us=2400 * 8),
+        memory="8 GB DDR4-2400, 32 bits", memory_bytes_per_us=2400 * 4),
     "kv260": Board(
         title="AMD Kria KV260", board_part="*:kv260_som:*",
         connections="som240_1_connector xilinx.com:kv260_carrier:som240_1_connector:1.3",
-        vivado="2022.1", memory="4 GB DDR4-2400, 64 bits", memory_bytes_per_us=2400 * 8),
+        vivado="2022.1", memory="4 GB DDR4-2133, 64 bits", memory_bytes_per_us=2133 * 8),
     "zcu104": Board(
         title="AMD ZCU104", board_part="*:zcu104:*", vivado="2022.1",
         memory="2 GB DDR4-2133, 64 bits", memory_bytes_per_us=2133 * 8),
@@ -57,7 +57,8 @@ BOARDS: dict[str, Board] = {
         title="TUL PYNQ-Z2", board_part="*:pynq-z2:*", vivado="2022.1", reference_mhz=50.0,
         memory="512 MB DDR3-1050, 16 bits", memory_bytes_per_us=1050 * 2),
 }
-"""By the name of the platform. Parts of the text of :doc:`boards` come from here."""
+"""By the name of the platform. Widths and rates of memories are those that the block designs of the
+boards' PYNQ images set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +79,8 @@ class ProcessingSystem:
         AXI slave port to memory, and the pin of its clock.
     memory_port_bytes : int
         Width of that port: what it takes and gives a cycle, each way.
-    memory_segments, other_segments : tuple of str
-        Address segments behind the port that are memory (not all are on every board), and those
-        that are not.
+    segments : str
+        Where the address segments behind that port are; those called ``HP0_DDR_*`` are memory.
     """
 
     ip: str
@@ -94,8 +94,7 @@ class ProcessingSystem:
     memory: str
     memory_clock: str
     memory_port_bytes: int
-    memory_segments: tuple[str, ...]
-    other_segments: tuple[str, ...] = ()
+    segments: str
 
 
 PROCESSING_SYSTEMS: dict[Family, ProcessingSystem] = {
@@ -104,8 +103,7 @@ PROCESSING_SYSTEMS: dict[Family, ProcessingSystem] = {
         clock="pl_clk0", reset="pl_resetn0", interrupt="pl_ps_irq0",
         control="M_AXI_HPM0_FPD", control_clock="maxihpm0_fpd_aclk",
         memory="S_AXI_HP0_FPD", memory_clock="saxihp0_fpd_aclk", memory_port_bytes=16,
-        memory_segments=("SAXIGP2/HP0_DDR_LOW", "SAXIGP2/HP0_DDR_HIGH"),
-        other_segments=("SAXIGP2/HP0_LPS_OCM", "SAXIGP2/HP0_QSPI")),
+        segments="SAXIGP2"),
     "zynq": ProcessingSystem(
         ip="processing_system7", cell="processing_system7_0",
         automation='make_external "FIXED_IO, DDR" apply_board_preset "1" '
@@ -113,7 +111,7 @@ PROCESSING_SYSTEMS: dict[Family, ProcessingSystem] = {
         clock="FCLK_CLK0", reset="FCLK_RESET0_N", interrupt="IRQ_F2P",
         control="M_AXI_GP0", control_clock="M_AXI_GP0_ACLK",
         memory="S_AXI_HP0", memory_clock="S_AXI_HP0_ACLK", memory_port_bytes=8,
-        memory_segments=("S_AXI_HP0/HP0_DDR_LOWOCM",)),
+        segments="S_AXI_HP0"),
 }
 
 
