@@ -7,7 +7,10 @@ import sys
 EXPECTED = {
     "pliant.spec.config": ("ConfigError",),
     "pliant.spec.isa": ("InstructionError",),
+    "pliant.spec.platform": ("PlatformError",),
     "pliant.spec.program": ("ProgramError",),
+    "pliant.driver.manifest": ("ManifestError",),
+    "pliant.commands.build": ("BuildError",),
     "pliant.compiler.errors": ("CompileError",),
     "pliant.compiler.graph": ("GraphError",),
     "pliant.commands.networks": ("UnknownNetworkError",),
