@@ -1,0 +1,95 @@
+"""The web server: one page, and one request that classifies a drawing."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from pliant.spec.isa import Unit
+from pliant_sim.web.classifier import DigitClassifier
+from pliant_sim.web.strokes import CANVAS, DrawingError, digit_image, parse
+
+_FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
+
+# The page takes nothing from elsewhere, and nothing elsewhere may frame it.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_CLASSIFIER: web.AppKey[DigitClassifier] = web.AppKey("classifier", DigitClassifier)
+
+
+def application(classifier: DigitClassifier) -> web.Application:
+    """Return the web application; it closes `classifier` at its end.
+
+    GET ``/`` is the page. GET ``/about`` tells the configuration. POST ``/classify`` takes a
+    drawing, CANVAS * CANVAS grey values, and answers with a
+    :class:`pliant_sim.web.classifier.Classification` as JSON, or with 400 and ``{"error": ...}``.
+    """
+    app = web.Application(client_max_size=4 * CANVAS * CANVAS)
+    app[_CLASSIFIER] = classifier
+    app.router.add_get("/about", _about)
+    app.router.add_post("/classify", _classify)
+    for path, name in _FILES.items():
+        app.router.add_get(path, _file(Path(__file__).parent / name))
+
+    async def headers(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(_HEADERS)
+
+    async def close(app: web.Application) -> None:
+        classifier.close()
+
+    app.on_response_prepare.append(headers)
+    app.on_cleanup.append(close)
+    return app
+
+
+def serve(
+    classifier: DigitClassifier, *, host: str = "127.0.0.1", port: int,
+    ready: Callable[[str], None],
+) -> None:
+    """Serve until interrupted; `ready` is told the page's address once it can be opened.
+
+    Raises
+    ------
+    OSError
+        The port is taken.
+    """
+    async def started(app: web.Application) -> None:
+        ready(f"http://{host}:{port}/")
+
+    app = application(classifier)
+    app.on_startup.append(started)
+    web.run_app(app, host=host, port=port, print=None)
+
+
+def _file(path: Path) -> Callable[[web.Request], object]:
+    async def send(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(path)
+
+    return send
+
+
+async def _about(request: web.Request) -> web.Response:
+    config = request.app[_CLASSIFIER].config
+    return web.json_response({
+        "config": config.name, "rows": config.rows, "cols": config.cols,
+        "clock_mhz": config.board.clock_mhz, "canvas": CANVAS,
+        "units": [unit.name.lower() for unit in Unit],
+    })
+
+
+async def _classify(request: web.Request) -> web.Response:
+    try:
+        image = digit_image(parse(await request.read()))
+    except DrawingError as error:
+        return web.json_response({"error": str(error)}, status=400)
+    classifier = request.app[_CLASSIFIER]
+    # The simulation takes milliseconds to seconds; other requests go on meanwhile.
+    result = await asyncio.get_running_loop().run_in_executor(None, classifier.classify, image)
+    return web.json_response(dataclasses.asdict(result))
