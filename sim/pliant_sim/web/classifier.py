@@ -1,4 +1,4 @@
-"""The digits network on the simulated core, one image at a time, with everything there is to see."""
+"""The digits network on the simulated core, one image at a time, with all there is to see."""
 
 from __future__ import annotations
 

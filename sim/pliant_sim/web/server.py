@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -68,7 +68,7 @@ def serve(
     web.run_app(app, host=host, port=port, print=None)
 
 
-def _file(path: Path) -> Callable[[web.Request], object]:
+def _file(path: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def send(request: web.Request) -> web.FileResponse:
         return web.FileResponse(path)
 

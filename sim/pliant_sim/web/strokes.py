@@ -61,4 +61,5 @@ def digit_image(drawing: NDArray[np.uint8]) -> NDArray[np.int8]:
                  ((BITMAP - size[0]) // 2, (BITMAP - size[1]) // 2))
     ink = np.asarray(bitmap) >= INK
     blocks = ink.reshape(BITMAP // BLOCK, BLOCK, BITMAP // BLOCK, BLOCK)
-    return blocks.sum(axis=(1, 3)).astype(np.int8)[None]
+    counts: NDArray[np.int8] = blocks.sum(axis=(1, 3)).astype(np.int8)
+    return counts[None]

@@ -3,6 +3,7 @@ import threading
 
 import pytest
 from aiohttp import web
+
 from pliant.spec.config import preset
 from pliant_sim.web.classifier import DigitClassifier
 from pliant_sim.web.server import application

@@ -1,5 +1,6 @@
 """The page in headless Chromium: a digit is drawn with the mouse and the core's answer read."""
 
+import itertools
 import shutil
 
 import pytest
@@ -53,7 +54,7 @@ def draw(page, corners):
     drawing = page.find_element(By.ID, "drawing")
     chain = ActionChains(page, duration=20).move_to_element_with_offset(drawing, *corners[0])
     chain.click_and_hold()
-    for before, after in zip(corners, corners[1:], strict=False):
+    for before, after in itertools.pairwise(corners):
         chain.move_by_offset(after[0] - before[0], after[1] - before[1])
     chain.release().perform()
 

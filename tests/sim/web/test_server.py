@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+
 from pliant_models import digits
 from pliant_sim.web.strokes import CANVAS
 

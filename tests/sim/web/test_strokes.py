@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from pliant_sim.web.strokes import CANVAS, DrawingError, digit_image, parse
 
 
