@@ -96,19 +96,22 @@ def build(
               help="Program file; build/NETWORK_NAME.pliant if not given.")
 @click.option("--stages", type=click.Path(file_okay=False, path_type=Path),
               help="Directory for the graph after every pass, printed and drawn (Graphviz).")
+@click.option("--examples", type=click.Path(dir_okay=False, path_type=Path),
+              help="File (.npz) for images to run the network on, with labels where known.")
 @click.option("--keep-tensors", is_flag=True,
               help="Write every layer's result to memory, to be read after a run.")
 @json_option
 def compile(
     network: str, config_name: str, output: Path | None, keep_tensors: bool,
-    stages: Path | None, as_json: bool,
+    stages: Path | None, examples: Path | None, as_json: bool,
 ) -> None:
-    """Compile NETWORK (digits, resnet50, mobilenetv2, codenet_a, ...) to a program file."""
+    """Compile NETWORK (digits, detector, resnet50, codenet_a, ...) to a program file."""
     from pliant.commands.compile import compile as function
 
     config = preset(config_name)
     path = output or Path("build") / f"{network}_{config.name}.pliant"
-    result = function(network, config, path, keep_tensors=keep_tensors, stages=stages)
+    result = function(network, config, path, keep_tensors=keep_tensors, stages=stages,
+                      examples=examples)
     report(result, as_json, lambda: (
         f"{result.path}: {result.network} for {result.config}, {result.layers} layers, "
         f"{result.instructions} instructions, {result.macs} MACs, "
