@@ -176,7 +176,7 @@ def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None 
     """
     data = Path(path).read_bytes()
     try:
-        program = _parse(data)
+        program = parse_program(data)
     except ProgramError as error:
         raise ProgramError(f"{path}: {error}") from None
     if config is not None:
@@ -184,7 +184,8 @@ def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None 
     return program
 
 
-def _parse(data: bytes) -> Program:
+def parse_program(data: bytes) -> Program:
+    """Return the program in the contents of a program file; ProgramError when it is damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             manifest = json.loads(archive.read("manifest.json"))
