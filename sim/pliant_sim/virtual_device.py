@@ -1,4 +1,4 @@
-"""The driver's device over the simulated RTL, with one block of simulated DDR memory."""
+"""The driver's device over the simulated RTL and one block of simulated memory, without PYNQ."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pliant.driver.image import PAGE_BYTES
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.memory import round_up
 from pliant.spec.registers import REGISTERS, Control, Status
+from pliant_sim.board.memory import Allocation, BoardMemory
 from pliant_sim.core import MemoryTiming, RtlCore, Statistics
 
-MEMORY_BASE = 0x1000_0000
 MEMORY_BYTES = 1 << 30
 """The host gives only the pages that are used."""
-
-FREED = 0xDD
-"""Byte that fills memory when it is given back: what is used after that shows it."""
 
 _LOOK = 50_000  # cycles between looks at whether a core without an interrupt still runs
 _STATUS, _CONTROL = REGISTERS["status"].address, REGISTERS["control"].address
 
 
 class VirtualBuffer:
-    """Memory of a :class:`VirtualDevice`; without caches, so flushing does nothing.
+    """Memory of a :class:`VirtualDevice`.
 
     Attributes
     ----------
@@ -33,23 +28,27 @@ class VirtualBuffer:
     address : int
     """
 
-    def __init__(self, device: VirtualDevice, array: NDArray[np.uint8], address: int) -> None:
-        self._device: VirtualDevice | None = device
-        self.array = array
-        self.address = address
+    def __init__(self, memory: BoardMemory, allocation: Allocation) -> None:
+        self._memory = memory
+        self._allocation: Allocation | None = allocation
+        self.array: NDArray[np.uint8] = memory.host_view(allocation)
+        self.address = allocation.address
 
     def flush(self) -> None:
-        """Do nothing: the core sees what is written."""
+        """Make what the processor wrote visible to the core."""
+        assert self._allocation is not None
+        self._memory.flush(self._allocation, 0, self._allocation.nbytes)
 
     def invalidate(self) -> None:
-        """Do nothing: the processor sees what the core wrote."""
+        """Make what the core wrote visible to the processor."""
+        assert self._allocation is not None
+        self._memory.invalidate(self._allocation, 0, self._allocation.nbytes)
 
     def free(self) -> None:
         """Give the memory back; does nothing the second time."""
-        if self._device is not None:
-            self.array[:] = FREED
-            self._device.release(self.address)
-            self._device = None
+        if self._allocation is not None:
+            self._memory.free(self._allocation)
+            self._allocation = None
 
 
 class VirtualDevice:
@@ -63,13 +62,16 @@ class VirtualDevice:
     core : RtlCore
     memory_bytes : int
         Size of the memory.
+    coherent : bool
+        False puts a cache between processor and memory, see
+        :class:`pliant_sim.board.memory.BoardMemory`.
 
     Attributes
     ----------
     core : RtlCore
         Faults to inject, timing, statistics.
-    memory : uint8 array
-        The memory, from address `MEMORY_BASE` on.
+    memory : BoardMemory
+        Its `live` are the buffers that were not freed.
     started : Statistics
         What the core had counted when it was started last.
     on_wait : callable
@@ -78,36 +80,28 @@ class VirtualDevice:
 
     interrupt_latency_s = 0.0
 
-    def __init__(self, core: RtlCore, *, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self, core: RtlCore, *, memory_bytes: int = MEMORY_BYTES, coherent: bool = True
+    ) -> None:
         self.core = core
-        self.memory: NDArray[np.uint8] = np.zeros(memory_bytes, np.uint8)
+        self.memory = BoardMemory(memory_bytes, coherent=coherent)
         self.started: Statistics = core.statistics()
         self.on_wait: Callable[[], None] = lambda: None
-        self._held: dict[int, int] = {}
-        core.set_memory(self.memory, MEMORY_BASE)
+        core.set_memory(self.memory.device_bytes, self.memory.base)
 
     @classmethod
     def of(
         cls, config: AcceleratorConfig, *, timing: MemoryTiming | None = None,
-        source: str | None = None, memory_bytes: int = MEMORY_BYTES,
+        source: str | None = None, memory_bytes: int = MEMORY_BYTES, coherent: bool = True,
     ) -> VirtualDevice:
         """Return a device with a new core, see :class:`pliant_sim.core.RtlCore`."""
-        return cls(RtlCore(config, timing=timing, source=source), memory_bytes=memory_bytes)
+        return cls(RtlCore(config, timing=timing, source=source), memory_bytes=memory_bytes,
+                   coherent=coherent)
 
     @property
     def clock_hz(self) -> float:
         """Clock of the configuration's board: simulated seconds are cycles divided by it."""
         return self.core.config.board.clock_mhz * 1e6
-
-    @property
-    def allocated_bytes(self) -> int:
-        """Bytes that are allocated and not freed."""
-        return sum(self._held.values())
-
-    @property
-    def allocated_buffers(self) -> int:
-        """Buffers that are allocated and not freed."""
-        return len(self._held)
 
     def read(self, offset: int) -> int:
         """Return the 32-bit register at a byte offset; takes the core a few cycles."""
@@ -120,23 +114,8 @@ class VirtualDevice:
         self.core.write_word(offset, value)
 
     def allocate(self, nbytes: int) -> VirtualBuffer:
-        """Return the first free memory of that size; MemoryError when there is none."""
-        if nbytes < 1:
-            raise ValueError(f"nbytes = {nbytes} must be 1 or more")
-        start = 0
-        for address, held in sorted(self._held.items()):
-            if address - MEMORY_BASE - start >= nbytes:
-                break
-            start = address - MEMORY_BASE + round_up(held, PAGE_BYTES)
-        if start + nbytes > len(self.memory):
-            raise MemoryError(f"{nbytes} bytes wanted, {self.allocated_bytes} of "
-                              f"{len(self.memory)} are allocated")
-        self._held[MEMORY_BASE + start] = nbytes
-        return VirtualBuffer(self, self.memory[start:start + nbytes], MEMORY_BASE + start)
-
-    def release(self, address: int) -> None:
-        """Take back the buffer at an address."""
-        del self._held[address]
+        """Return a buffer; MemoryError when there is not enough memory."""
+        return VirtualBuffer(self.memory, self.memory.allocate(nbytes))
 
     def wait(self, timeout_s: float) -> bool:
         """Run the core until it raises the interrupt; False when it stops or the time is over."""

@@ -287,3 +287,42 @@ def synth(
         click.echo(json.dumps(plain(result), indent=2))
     else:
         wide_console().print((yardstick_tables if ecp5 else tables)(result))
+
+
+@main.group()
+def board() -> None:
+    """Work with virtual boards: the simulated RTL in place of a board with PYNQ."""
+
+
+@board.command()
+@config_option("Configuration", "ultra96")
+@click.option("--platform", "platform_name", metavar="NAME",
+              help="Board that the configuration is on; the first that is built with it if not "
+                   "given.")
+@click.option("--host", default="127.0.0.1", show_default=True,
+              help="Address to listen at. Anyone who reaches it may use the board.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7967, show_default=True,
+              help="Port to listen at; 0 for any. PYNQ's client knows the default alone.")
+@json_option
+def serve(
+    config_name: str, platform_name: str | None, host: str, port: int, as_json: bool
+) -> None:
+    """Serve a virtual board to PYNQ.remote until interrupted (Ctrl-C or SIGTERM)."""
+    from pliant.commands.board import Left, Served, platform_for
+    from pliant.commands.board import serve as function
+    from pliant.spec.platform import platform
+
+    config = preset(config_name)
+    where = platform_for(config) if platform_name is None else platform(platform_name)
+
+    def announce(served: Served) -> None:
+        report(served, as_json, lambda: (
+            f"virtual board {served.platform} ({served.family}) with configuration "
+            f"{served.config} ({served.fingerprint}) at {served.host}:{served.port}; for its "
+            f"clients: PYNQ_REMOTE_DEVICES={served.host}"))
+
+    def text(left: Left) -> str:
+        return f"ended; clients left {left.buffers} buffers of {left.buffer_bytes} bytes"
+
+    left = function(config, where, host=host, port=port, announce=announce)
+    report(left, as_json, lambda: text(left))

@@ -29,6 +29,20 @@ from pliant_sim.core import MemoryTiming
 _numbers = itertools.count()
 
 
+class VirtualBuffer(PynqBuffer):  # type: ignore[misc]  # PYNQ has no types
+    """A buffer whose memory goes back to the virtual board instead of the kernel."""
+
+    lent: Allocation | None = None
+    """What the array holds; None for views of one, and after it is freed."""
+
+    def freebuffer(self) -> None:
+        """Give the memory back; does nothing the second time, or for a view."""
+        allocation, self.lent = self.lent, None
+        if allocation is not None:
+            self.freed = True
+            self.device.board.memory.free(allocation)
+
+
 class VirtualMemory:
     """The memory that ``pynq.allocate`` takes from; the overlay's ``PSDDR``.
 
@@ -40,15 +54,10 @@ class VirtualMemory:
     def __init__(self, device: VirtualDevice) -> None:
         self._device = device
 
-    def allocate(self, shape: Any, dtype: Any, cacheable: int = 1, **kwargs: Any) -> PynqBuffer:
+    def allocate(self, shape: Any, dtype: Any, cacheable: int = 1, **kwargs: Any) -> VirtualBuffer:
         """Return a buffer; MemoryError with the sizes when there is no room.
 
-        Parameters
-        ----------
-        shape : int or tuple of int
-        dtype : NumPy dtype
-        cacheable : int
-            0 for memory that needs neither flush nor invalidate.
+        Memory that is not `cacheable` needs neither flush nor invalidate.
         """
         if kwargs:
             raise TypeError(f"allocate() takes no {', '.join(kwargs)}; allowed is cacheable")
@@ -56,14 +65,10 @@ class VirtualMemory:
         memory = self._device.board.memory
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         allocation = memory.allocate(nbytes, uncached=not cacheable)
-        buffer = PynqBuffer(shape, dtype, buffer=memory.host_view(allocation), bo=allocation,
-                            device=self._device, device_address=allocation.address)
-        buffer.memory, buffer.pointer, buffer.return_to = self, allocation, self
+        buffer = VirtualBuffer(shape, dtype, buffer=memory.host_view(allocation), bo=allocation,
+                               device=self._device, device_address=allocation.address)
+        buffer.lent = allocation
         return buffer
-
-    def return_pointer(self, pointer: Allocation) -> None:
-        """Free what a buffer held; PYNQ calls it."""
-        self._device.board.memory.free(pointer)
 
 
 class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
@@ -83,7 +88,7 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
     board : Board
     """
 
-    _probe_priority_ = 200
+    _probe_priority_ = 1000
 
     cycles_per_second = 20_000.0
     """What the simulation manages at least; the driver derives its time limits from it."""

@@ -129,7 +129,7 @@ def _processing_system(
 
 def _clock_parameters(family: Family, mhz: float) -> dict[str, str]:
     clock = fabric_clock(family, mhz)
-    found = {}
+    found: dict[str, str] = {}
     for index in range(4):
         enable = str(int(index == 0))
         # Clocks that are not used are described alike: PYNQ reads the fields of all four.
@@ -166,9 +166,9 @@ def _register(registers: Element, word: Word) -> None:
 
 def _module(modules: Element, instance: str, vlnv: str, **attributes: str) -> Element:
     name, version = vlnv.split(":")[2:]
-    return SubElement(modules, "MODULE", FULLNAME=f"/{instance}", HWVERSION=version,
-                      INSTANCE=instance, IPTYPE="PERIPHERAL", IS_ENABLE="1", MODTYPE=name,
-                      VLNV=vlnv, **attributes)
+    return SubElement(modules, "MODULE", {
+        "FULLNAME": f"/{instance}", "HWVERSION": version, "INSTANCE": instance,
+        "IPTYPE": "PERIPHERAL", "IS_ENABLE": "1", "MODTYPE": name, "VLNV": vlnv, **attributes})
 
 
 def _properties(parent: Element, **values: str) -> None:
@@ -186,7 +186,7 @@ def _parameters(module: Element, **values: str) -> None:
 def _port(
     direction: str, name: str, *connections: tuple[str, str], kind: str, **attributes: str
 ) -> Element:
-    port = Element("PORT", DIR=direction, NAME=name, SIGIS=kind, **attributes)
+    port = Element("PORT", {"DIR": direction, "NAME": name, "SIGIS": kind, **attributes})
     parent = SubElement(port, "CONNECTIONS")
     for instance, other in connections:
         SubElement(parent, "CONNECTION", INSTANCE=instance, PORT=other)

@@ -23,6 +23,7 @@ def write_overlay(
     directory : Path
         Created if it does not exist.
     platform : Platform
+        Gives addresses and part.
     config : AcceleratorConfig or None
         None for what is built for the platform.
     """

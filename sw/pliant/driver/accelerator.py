@@ -23,6 +23,8 @@ from pliant.driver.faults import (
     RunTimeoutError,
 )
 from pliant.driver.image import MemoryImage
+from pliant.driver.inputs import batches
+from pliant.driver.profile import Profile, measure
 from pliant.driver.residence import Residence
 from pliant.driver.result import RunResult, quantize
 from pliant.spec.config import AcceleratorConfig
@@ -201,9 +203,9 @@ class Accelerator:
         ResetTimeoutError
             The core could not be stopped after an earlier failure.
         """
-        batches = self._batches(inputs)
+        images = batches(self._loaded().program, inputs)
         with self._recovering():
-            outputs, cycles = self._wait_for(self._run(batches))
+            outputs, cycles = self._wait_for(self._run(images))
         return self._result(inputs, outputs, cycles)
 
     async def run_async(self, *inputs: NDArray[np.int8]) -> RunResult:
@@ -211,9 +213,9 @@ class Accelerator:
 
         One run at a time. A run that is cancelled resets the core.
         """
-        batches = self._batches(inputs)
+        images = batches(self._loaded().program, inputs)
         with self._recovering():
-            steps = self._run(batches)
+            steps = self._run(images)
             try:
                 timeout = next(steps)
                 while True:
@@ -222,13 +224,23 @@ class Accelerator:
                 outputs, cycles = end.value
         return self._result(inputs, outputs, cycles)
 
+    def profile(self, *inputs: NDArray[np.int8]) -> Profile:
+        """Return what each layer adds to a run; :mod:`pliant.driver.profile` says what that means.
+
+        Runs as many programs as there are layers, each a layer longer, on the first image given
+        (zeros if none), and raises what :meth:`run` does.
+        """
+        program = self._loaded().program
+        given = inputs or [np.zeros(info.image_shape, np.int8) for info in program.inputs]
+        return measure(program, self.config, lambda index: self.run_prefix(index, *given))
+
     def run_prefix(self, index: int, *inputs: NDArray[np.int8]) -> dict[str, int]:
         """Run one image through the instructions before `index`; return all counters.
 
         The instruction at `index` is replaced by End meanwhile. Outputs are not read.
         """
         residence = self._loaded()
-        tensors = [batch[0] for batch in self._batches(inputs)]
+        tensors = [batch[0] for batch in batches(residence.program, inputs)]
 
         def steps() -> Waits[dict[str, int]]:
             residence.write_inputs(0, tensors)
@@ -265,28 +277,6 @@ class Accelerator:
             raise RuntimeError("no program is loaded; load() one first")
         return self._residence
 
-    def _batches(self, inputs: Sequence[NDArray[np.int8]]) -> list[NDArray[np.int8]]:
-        """Return inputs with an axis of images in front."""
-        program = self._loaded().program
-        if len(inputs) != len(program.inputs):
-            names = ", ".join(tensor.name for tensor in program.inputs)
-            raise ValueError(f"program {program.network!r} has {len(program.inputs)} inputs "
-                             f"({names}), found {len(inputs)}")
-        batches = []
-        for info, value in zip(program.inputs, inputs, strict=True):
-            if (value.dtype != np.int8 or value.shape[-3:] != info.image_shape
-                    or value.ndim not in (3, 4)):
-                hint = "; quantize() takes real values" if value.dtype.kind == "f" else ""
-                raise ValueError(
-                    f"input {info.name!r} of {program.network!r}: found {value.dtype} "
-                    f"{value.shape}, allowed is int8 {info.image_shape} (channels, height, width), "
-                    f"or that with images in front{hint}")
-            batches.append(value if value.ndim == 4 else value[np.newaxis])
-        if len({value.shape[:-3] for value in inputs}) > 1:
-            raise ValueError(f"inputs of {program.network!r} hold different numbers of images: "
-                             f"{[value.shape for value in inputs]}")
-        return batches
-
     def _result(
         self, inputs: Sequence[NDArray[np.int8]], outputs: list[NDArray[np.int8]],
         cycles: list[int],
@@ -320,15 +310,15 @@ class Accelerator:
         return self._bound if self.limit_cycles is None else self.limit_cycles
 
     def _run(
-        self, batches: Sequence[NDArray[np.int8]]
+        self, inputs: Sequence[NDArray[np.int8]]
     ) -> Waits[tuple[list[NDArray[np.int8]], list[int]]]:
         residence = self._loaded()
-        count = len(batches[0])
+        count = len(inputs[0])
         outputs = [np.empty((count, *info.shape), np.int8) for info in residence.program.outputs]
         cycles = []
 
         def write(index: int) -> None:
-            residence.write_inputs(index % self._slots, [batch[index] for batch in batches])
+            residence.write_inputs(index % self._slots, [batch[index] for batch in inputs])
 
         def read(index: int) -> None:
             for output, value in zip(outputs, residence.read_outputs(index % self._slots),

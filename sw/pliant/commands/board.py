@@ -1,0 +1,78 @@
+"""``pliant board serve``: a virtual board that PYNQ.remote connects to."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pliant.spec.config import AcceleratorConfig
+from pliant.spec.platform import PLATFORMS, Platform, PlatformError
+from pliant_sim.board.board import Board
+from pliant_sim.board.server import LOOPBACK, PORT, REMOTE_ACCESS_CYCLES, BoardServer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a server serves, and where."""
+
+    platform: str
+    family: str
+    config: str
+    fingerprint: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What clients left behind when the server ended: buffers that were never freed."""
+
+    buffers: int
+    buffer_bytes: int
+
+
+def platform_for(config: AcceleratorConfig) -> Platform:
+    """Return the first board that `config` is built for; PlatformError if there is none."""
+    for platform in PLATFORMS.values():
+        if platform.config_name == config.name:
+            return platform
+    raise PlatformError(f"no board is built with configuration {config.name!r}; give one with "
+                        f"--platform: {', '.join(PLATFORMS)}")
+
+
+def serve(
+    config: AcceleratorConfig, platform: Platform, *, host: str = LOOPBACK, port: int = PORT,
+    announce: Callable[[Served], None],
+) -> Left:
+    """Serve a virtual board until SIGINT or SIGTERM.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        The hardware.
+    platform : Platform
+        The board that it is on.
+    host, port
+        Where to listen.
+    announce : callable
+        Called when the server answers.
+    """
+    ended = threading.Event()
+    handlers = {number: signal.signal(number, lambda *_: ended.set())
+                for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        board = Board(platform, config, access_cycles=REMOTE_ACCESS_CYCLES)
+        try:
+            with BoardServer(board, host=host, port=port) as server:
+                announce(Served(platform=platform.name, family=platform.family, config=config.name,
+                                fingerprint=f"{config.fingerprint:016x}", host=host,
+                                port=server.port))
+                ended.wait()
+        finally:
+            board.close()
+        return Left(buffers=len(board.memory.live), buffer_bytes=board.memory.live_bytes)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
