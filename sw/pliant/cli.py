@@ -303,9 +303,14 @@ def board() -> None:
               help="Address to listen at. Anyone who reaches it may use the board.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7967, show_default=True,
               help="Port to listen at; 0 for any. PYNQ's client knows the default alone.")
+@click.option("--web", is_flag=True,
+              help="Serve a page, too, on which digits are drawn that the core classifies.")
+@click.option("--web-port", type=click.IntRange(0, 65535), default=8080, show_default=True,
+              help="Port of that page; 0 for any.")
 @json_option
 def serve(
-    config_name: str, platform_name: str | None, host: str, port: int, as_json: bool
+    config_name: str, platform_name: str | None, host: str, port: int, web: bool, web_port: int,
+    as_json: bool,
 ) -> None:
     """Serve a virtual board to PYNQ.remote until interrupted (Ctrl-C or SIGTERM)."""
     from pliant.commands.board import Left, Served, platform_for
@@ -319,10 +324,12 @@ def serve(
         report(served, as_json, lambda: (
             f"virtual board {served.platform} ({served.family}) with configuration "
             f"{served.config} ({served.fingerprint}) at {served.host}:{served.port}; for its "
-            f"clients: PYNQ_REMOTE_DEVICES={served.host}"))
+            f"clients: PYNQ_REMOTE_DEVICES={served.host}"
+            + (f"\ndraw digits at {served.page}" if served.page else "")))
 
     def text(left: Left) -> str:
         return f"ended; clients left {left.buffers} buffers of {left.buffer_bytes} bytes"
 
-    left = function(config, where, host=host, port=port, announce=announce)
+    left = function(config, where, host=host, port=port,
+                    web_port=web_port if web else None, announce=announce)
     report(left, as_json, lambda: text(left))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import TracebackType
 
 from aiohttp import web
 
@@ -49,23 +51,60 @@ def application(classifier: DigitClassifier) -> web.Application:
     return app
 
 
-def serve(
-    classifier: DigitClassifier, *, host: str = "127.0.0.1", port: int,
-    ready: Callable[[str], None],
-) -> None:
-    """Serve until interrupted; `ready` is told the page's address once it can be opened.
+class PageServer:
+    """Serves the page from a thread of its own while in use as a context manager.
+
+    Parameters
+    ----------
+    classifier : DigitClassifier
+        Closed at the end.
+    host : str
+    port : int
+        0 for any that is free.
+
+    Attributes
+    ----------
+    address : str
+        Of the page.
 
     Raises
     ------
     OSError
         The port is taken.
     """
-    async def started(app: web.Application) -> None:
-        ready(f"http://{host}:{port}/")
 
-    app = application(classifier)
-    app.on_startup.append(started)
-    web.run_app(app, host=host, port=port, print=None)
+    def __init__(self, classifier: DigitClassifier, *, host: str, port: int) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._runner = web.AppRunner(application(classifier))
+        try:
+            self._loop.run_until_complete(self._start(host, port))
+        except BaseException:
+            self._loop.run_until_complete(self._runner.cleanup())
+            self._loop.close()
+            raise
+        self.address = f"http://{host}:{self._runner.addresses[0][1]}/"
+        self._thread = threading.Thread(target=self._loop.run_forever, name="page")
+        self._thread.start()
+
+    async def _start(self, host: str, port: int) -> None:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+
+    def close(self) -> None:
+        """End the server when requests under way are answered."""
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> PageServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def _file(path: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

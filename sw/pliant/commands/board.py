@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from pliant_sim.board.server import LOOPBACK, PORT, REMOTE_ACCESS_CYCLES, BoardS
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What a server serves, and where."""
+    """What a server serves, and where; `page` is the address of the web page, if there is one."""
 
     platform: str
     family: str
@@ -23,6 +24,7 @@ class Served:
     fingerprint: str
     host: str
     port: int
+    page: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ def platform_for(config: AcceleratorConfig) -> Platform:
 
 def serve(
     config: AcceleratorConfig, platform: Platform, *, host: str = LOOPBACK, port: int = PORT,
-    announce: Callable[[Served], None],
+    web_port: int | None = None, announce: Callable[[Served], None],
 ) -> Left:
     """Serve a virtual board until SIGINT or SIGTERM.
 
@@ -56,6 +58,8 @@ def serve(
         The board that it is on.
     host, port
         Where to listen.
+    web_port : int or None
+        Where to serve a page on which digits are drawn, too; it has a core of its own.
     announce : callable
         Called when the server answers.
     """
@@ -65,10 +69,18 @@ def serve(
     try:
         board = Board(platform, config, access_cycles=REMOTE_ACCESS_CYCLES)
         try:
-            with BoardServer(board, host=host, port=port) as server:
+            with BoardServer(board, host=host, port=port) as server, \
+                    contextlib.ExitStack() as stack:
+                page = None
+                if web_port is not None:
+                    from pliant_sim.web.classifier import DigitClassifier
+                    from pliant_sim.web.server import PageServer
+
+                    page = stack.enter_context(PageServer(
+                        DigitClassifier(config), host=host, port=web_port)).address
                 announce(Served(platform=platform.name, family=platform.family, config=config.name,
                                 fingerprint=f"{config.fingerprint:016x}", host=host,
-                                port=server.port))
+                                port=server.port, page=page))
                 ended.wait()
         finally:
             board.close()
