@@ -181,6 +181,7 @@ class RtlCore:
         # Called by close(), by garbage collection, or before the interpreter shuts down.
         self._free = weakref.finalize(self, self._c.pliant_destroy, self._core)
         self._memory: Any = None
+        self._word = self._ffi.new("uint32_t*")
         self._events: NDArray[np.uint64] | None = None
         self._first_cycle = 0
         self.set_timing(self.timing)
@@ -241,28 +242,33 @@ class RtlCore:
         if not 0 <= value < 1 << 32 * register.words:
             raise ValueError(f"register {name!r} = {value:#x} does not fit {register.words} words")
         for word in range(register.words):
-            status = self._c.pliant_write(self._core, register.address + 4 * word,
-                                          value >> 32 * word & 0xFFFF_FFFF, REGISTER_LIMIT)
-            self._check_access("write", name, status)
+            self.write_word(register.address + 4 * word, value >> 32 * word & 0xFFFF_FFFF)
 
     def read_register(self, name: str) -> int:
         """Read a register by its name."""
         register = REGISTERS[name]
-        word = self._ffi.new("uint32_t*")
-        value = 0
-        for index in range(register.words):
-            status = self._c.pliant_read(self._core, register.address + 4 * index, word,
-                                         REGISTER_LIMIT)
-            self._check_access("read", name, status)
-            value |= word[0] << 32 * index
-        return value
+        return sum(self.read_word(register.address + 4 * word) << 32 * word
+                   for word in range(register.words))
 
-    def _check_access(self, kind: str, name: str, status: int) -> None:
+    def write_word(self, address: int, value: int) -> None:
+        """Write 32 bits at an address of the AXI4-Lite port."""
+        status = self._c.pliant_write(self._core, address, value, REGISTER_LIMIT)
+        self._check_access("write", address, status)
+
+    def read_word(self, address: int) -> int:
+        """Read 32 bits at an address of the AXI4-Lite port."""
+        status = self._c.pliant_read(self._core, address, self._word, REGISTER_LIMIT)
+        self._check_access("read", address, status)
+        return int(self._word[0])
+
+    def _check_access(self, kind: str, address: int, status: int) -> None:
         self._check_protocol()
-        if status < 0:
-            raise SimulationTimeout(f"{kind} of register {name!r}: no answer on AXI4-Lite within "
-                                    f"{REGISTER_LIMIT} cycles")
         if status:
+            name = next((register.name for register in REGISTERS.values()
+                         if 0 <= address - register.address < 4 * register.words), hex(address))
+            if status < 0:
+                raise SimulationTimeout(f"{kind} of register {name!r}: no answer on AXI4-Lite "
+                                        f"within {REGISTER_LIMIT} cycles")
             raise RtlError(f"{kind} of register {name!r}: AXI4-Lite response {status}")
 
     def _check_protocol(self) -> None:

@@ -1,38 +1,30 @@
-"""Runs programs on the simulated RTL, as the driver does on a board."""
+"""Runs programs on the simulated RTL: the driver on a virtual device, one image at a time."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pliant.spec.config import ISA_VERSION, AcceleratorConfig
-from pliant.spec.decoding import decode_each
-from pliant.spec.isa import (
-    INSTRUCTION_BYTES,
-    Instruction,
-    InstructionError,
-    Load,
-    Matrix,
-    Post,
-    Store,
-    Unit,
-    disassemble,
+from pliant.driver.accelerator import Accelerator
+from pliant.driver.bounds import cycle_bound
+from pliant.driver.faults import (
+    DriverError,
+    HardwareFault,
+    LostInterruptError,
+    ResetTimeoutError,
+    RunTimeoutError,
+    layer_of,
+    unit_instructions,
 )
-from pliant.spec.program import Program
-from pliant.spec.registers import (
-    COUNTERS,
-    IDENTIFIER,
-    Control,
-    Fault,
-    FaultUnit,
-    Interrupt,
-    Status,
-)
+from pliant.driver.image import MemoryImage
+from pliant.spec.config import AcceleratorConfig
+from pliant.spec.program import Program, ProgramError
 from pliant_sim.core import (
     Event,
     MemoryTiming,
@@ -42,43 +34,13 @@ from pliant_sim.core import (
     SimulationTimeout,
     Statistics,
 )
-from pliant_sim.image import MemoryImage
+from pliant_sim.virtual_device import VirtualDevice
 
 __all__ = ["Event", "HardwareFault", "MemoryTiming", "ProtocolError", "RtlCore", "RtlError",
-           "RtlMachine", "RtlResult", "SimulationTimeout", "cycle_bound"]
+           "RtlMachine", "RtlResult", "SimulationTimeout"]
 
-_CHUNK = 1_000_000  # cycles between looks at signals such as Ctrl-C
-_RESET_LIMIT = 100_000
-
-
-class HardwareFault(RtlError):  # noqa: N818 - the field's word for it
-    """The core stopped with a fault.
-
-    Attributes
-    ----------
-    code, unit
-        What happened, and in which unit.
-    index : int
-        Index of the instruction in the program.
-    instruction : str
-        Its disassembly, or its bytes if they are no instruction.
-    layer : str or None
-        Layer that the instruction belongs to.
-    address : int
-        Address of the access, 0 if none.
-    """
-
-    def __init__(self, program: Program, code: Fault, unit: FaultUnit, index: int,
-                 address: int) -> None:
-        self.code, self.unit, self.index, self.address = code, unit, index, address
-        self.instruction = _describe(program, index)
-        self.layer = layer_of(program, index)
-        where = f"layer {self.layer!r}" if self.layer else "no layer"
-        at = f", address {address:#x}" if address else ""
-        super().__init__(
-            f"hardware fault {code.name} in unit {unit.name} at instruction {index} ({where}){at}: "
-            f"{self.instruction}; reset() the core before the next run"
-        )
+_STALLED = 8
+"""How many times longer a program may take when all channels stall at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +82,10 @@ class RtlResult:
 
 
 class RtlMachine:
-    """The RTL with memory and a minimal driver; owns one :class:`pliant_sim.core.RtlCore`.
+    """The driver on the RTL; what it leaves after a failure is there to be looked at.
 
-    Running one program again rewrites only the inputs. Machines share the compiled library and may
-    run in different threads.
+    Running one program again rewrites only the inputs. Scratch and outputs are poisoned before
+    every run. Machines share the compiled library and may run in different threads.
 
     Parameters
     ----------
@@ -144,16 +106,12 @@ class RtlMachine:
         source: str | None = None,
     ) -> None:
         self.config = config
-        self.core = RtlCore(config, timing=timing, source=source)
-        self._image: MemoryImage | None = None
+        self._device = VirtualDevice.of(config, timing=timing, source=source)
+        self.core = self._device.core
         self._runs = 0
-        expected = {"identifier": IDENTIFIER, "version": ISA_VERSION,
-                    "fingerprint": config.fingerprint}
-        for name, value in expected.items():
-            found = self.core.read_register(name)
-            if found != value:
-                raise RtlError(f"register {name!r} of the RTL reads {found:#x}, configuration "
-                               f"{config.name!r} needs {value:#x}")
+        with _simulation_errors():
+            self._accelerator = Accelerator(self._device, config, slots=1, recover=False,
+                                            watchdog=False)
 
     def close(self) -> None:
         """Free the model."""
@@ -171,25 +129,15 @@ class RtlMachine:
     @property
     def image(self) -> MemoryImage:
         """Memory of the program that ran last; RtlError before the first run."""
-        if self._image is None:
+        if self._accelerator.program is None:
             raise RtlError("no program has been run yet")
-        return self._image
+        return self._accelerator.image
 
     def load(self, program: Program) -> MemoryImage:
         """Place a program in memory and set the registers; does nothing if it is there."""
-        if self._image is not None and self._image.program is program:
-            return self._image
-        image = MemoryImage(program, self.config)
-        core = self.core
-        core.set_memory(image.data, image.base)
-        core.write_register("program_base", image.program_base)
-        core.write_register("program_length", image.program_length)
-        core.write_register("window_base", image.window[0])
-        core.write_register("window_limit", image.window[1])
-        for segment, address in enumerate(image.segment_bases):
-            core.write_register(f"segment_{segment}", address)
-        self._image = image
-        return image
+        with _simulation_errors():
+            self._accelerator.load(program)
+        return self._accelerator.image
 
     def run(
         self, program: Program, inputs: Sequence[NDArray[np.int8]], *, trace: bool = False,
@@ -208,61 +156,35 @@ class RtlMachine:
         HardwareFault
             The core reports a fault.
         SimulationTimeout
-            It does not finish in `max_cycles` (by default :func:`cycle_bound`).
+            It does not finish in `max_cycles` (by default the driver's bound).
         ProtocolError
             It breaks a rule of AXI.
+        RtlError
+            It failed before and was not reset.
         """
         core = self.core
-        if core.read_register("status") & (Status.FAULT | Status.RUNNING | Status.DRAINING):
-            raise RtlError("the core has not finished its last run or stopped with a fault; "
-                           "reset() it before the next")
-        if len(inputs) != len(program.inputs):
-            names = ", ".join(tensor.name for tensor in program.inputs)
-            raise ValueError(f"program {program.network!r} has {len(program.inputs)} inputs "
-                             f"({names}), found {len(inputs)}")
-        image = self.load(program)
+        self.load(program).poison()
         self._runs += 1
-        image.poison()
-        for index, tensor in enumerate(inputs):
-            image.write_input(index, tensor)
-        core.write_register("interrupt_status", Interrupt.DONE | Interrupt.FAULT)
-        core.write_register("interrupt_enable", Interrupt.DONE | Interrupt.FAULT)
-        core.trace(2 * image.program_length + 16 if trace else 0)
-        if max_cycles is None:
-            max_cycles = cycle_bound(program, self.config, core.timing)
-        before = core.statistics()
-        core.write_register("control", Control.START)
-        self._wait(program, max_cycles, before, progress)
-        after = core.statistics()
-        counters = {name: core.read_register(name) for name, _ in COUNTERS}
+        limit = self._bound(program) if max_cycles is None else max_cycles
+        self._accelerator.limit_cycles = limit
+        core.trace(2 * self.image.program_length + 16 if trace else 0)
+        finished = sum(core.statistics().finished)
+        self._device.on_wait = lambda: progress(sum(core.statistics().finished) - finished)
+        try:
+            with _simulation_errors():
+                result = self._accelerator.run(*inputs)
+        except (RunTimeoutError, LostInterruptError):
+            raise SimulationTimeout(
+                f"program {program.network!r} did not finish in {limit} cycles; "
+                + _progress(program, self._device.started, core.statistics())) from None
+        before, after = self._device.started, core.statistics()
         return RtlResult(
-            outputs=[image.read_tensor(info) for info in program.outputs],
-            cycles=counters["cycles"], counters=counters,
+            outputs=[*result.outputs.values()], cycles=result.cycles[0],
+            counters=self._accelerator.core.counters(),
             simulated_cycles=after.cycle - before.cycle,
             cpu_seconds=(after.cpu_nanoseconds - before.cpu_nanoseconds) * 1e-9,
             events=tuple(core.events()), _machine=self, _run=self._runs,
         )
-
-    def _wait(
-        self, program: Program, max_cycles: int, before: Statistics,
-        progress: Callable[[int], None],
-    ) -> None:
-        left = max_cycles
-        while not self.core.run(min(left, _CHUNK)):
-            progress(sum(self.core.statistics().finished) - sum(before.finished))
-            left -= _CHUNK
-            if left <= 0:
-                raise SimulationTimeout(
-                    f"program {program.network!r} did not finish in {max_cycles} cycles; "
-                    + _progress(program, before, self.core.statistics())
-                )
-        status = self.core.read_register("status")
-        if status & Status.FAULT:
-            read = self.core.read_register
-            raise HardwareFault(program, Fault(read("fault_code")), FaultUnit(read("fault_unit")),
-                                read("fault_instruction"), read("fault_address"))
-        if status != Status.DONE:
-            raise RtlError(f"interrupt raised with status {Status(status)!r}, expected DONE")
 
     def reset(self) -> None:
         """Soft reset through the control register; recovers from faults and timeouts.
@@ -272,12 +194,10 @@ class RtlMachine:
         SimulationTimeout
             Outstanding bursts are never answered, so the reset cannot complete.
         """
-        self.core.write_register("control", Control.RESET)
-        deadline = self.core.statistics().cycle + _RESET_LIMIT
-        while self.core.read_register("status"):
-            if self.core.statistics().cycle > deadline:
-                raise SimulationTimeout(f"soft reset did not complete in {_RESET_LIMIT} cycles: "
-                                        "the memory owes responses")
+        try:
+            self._accelerator.reset()
+        except ResetTimeoutError as error:
+            raise SimulationTimeout(str(error)) from None
 
     def read_tensor(self, name: str, run: int | None = None) -> NDArray[np.int8]:
         """Return a tensor in memory by name; with `run`, only if that run was the last one."""
@@ -289,61 +209,22 @@ class RtlMachine:
                            "(compile with keep_tensors for those between layers)")
         return self.image.read_tensor(tensors[name])
 
-
-def cycle_bound(program: Program, config: AcceleratorConfig, timing: MemoryTiming) -> int:
-    """Return a generous bound on the cycles of a program: four times all its work in series."""
-    rate = min(timing.bytes_per_cycle or config.axi_data_bytes, config.axi_data_bytes)
-    beat = config.axi_data_bytes / rate
-    total = 100_000.0
-    for item in _instructions(program):
-        total += 200 + 2 * timing.latency + INSTRUCTION_BYTES / rate
-        if isinstance(item, Load | Store):
-            runs = item.runs * item.blocks
-            # A run may be cut at every burst; a burst alone costs the latency at most.
-            total += runs * item.run_beats * beat + runs * (timing.latency + 8)
-            total += runs * item.run_beats / config.axi_burst_beats * timing.latency
-        elif isinstance(item, Matrix):
-            passes = item.groups * item.kernel_height * item.kernel_width
-            total += passes * (2 * item.out_height * item.out_width + 4 * config.rows)
-        elif isinstance(item, Post):
-            window = item.kernel_height * item.kernel_width
-            total += 4 * item.groups * item.out_height * item.out_width * window
-    return int(total * (4 if timing.backpressure_seed is None else 32))
+    def _bound(self, program: Program) -> int:
+        timing = self.core.timing
+        bound = cycle_bound(program, self.config, latency=timing.latency,
+                            bytes_per_cycle=timing.bytes_per_cycle)
+        return bound if timing.backpressure_seed is None else bound * _STALLED
 
 
-def layer_of(program: Program, index: int) -> str | None:
-    """Return the name of the layer that instruction `index` belongs to."""
-    layer = program.owners.get(index)
-    return None if layer is None else layer.name
-
-
-def unit_instructions(program: Program) -> dict[Unit, list[tuple[int, Instruction]]]:
-    """Return the instructions of every unit, with their indices, in the order of execution."""
-    found: dict[Unit, list[tuple[int, Instruction]]] = {unit: [] for unit in Unit}
-    for index, instruction in enumerate(_instructions(program)):
-        if instruction is not None and instruction.unit is not None:
-            found[instruction.unit].append((index, instruction))
-    return found
-
-
-def _instructions(program: Program) -> list[Instruction | None]:
-    """Decode a program that may hold bytes that are no instruction (None), as the core must."""
+@contextmanager
+def _simulation_errors() -> Iterator[None]:
+    """Raise what the driver says of a core, other than faults and timeouts, as RtlError."""
     try:
-        return [*program.decoded()]
-    except InstructionError:
-        return [None if isinstance(found, InstructionError) else found
-                for found in decode_each(program.instructions)]
-
-
-def _describe(program: Program, index: int) -> str:
-    instructions = _instructions(program)
-    if index >= len(instructions):
-        return "beyond the end of the program"
-    instruction = instructions[index]
-    if instruction is None:
-        start = index * INSTRUCTION_BYTES
-        return f"bytes {program.instructions[start:start + INSTRUCTION_BYTES].hex()}"
-    return disassemble(instruction)
+        yield
+    except (HardwareFault, RunTimeoutError, LostInterruptError, ProgramError):
+        raise
+    except DriverError as error:
+        raise RtlError(str(error)) from error
 
 
 def _progress(program: Program, before: Statistics, after: Statistics) -> str:

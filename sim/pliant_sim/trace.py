@@ -10,11 +10,11 @@ from pathlib import Path
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as protos
 from perfetto.trace_builder.proto_builder import TraceProtoBuilder
 
+from pliant.driver.faults import layer_of, unit_instructions
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Instruction, Unit, disassemble
 from pliant.spec.program import Program
 from pliant_sim.core import Event, RtlError
-from pliant_sim.rtl import layer_of, unit_instructions
 
 _SEQUENCE = 1
 _PROCESS_TRACK = 1

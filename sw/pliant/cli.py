@@ -129,19 +129,22 @@ def build_for_board(name: str, recording: bool, output: Path | None, as_json: bo
               help="Program file; build/NETWORK_NAME.pliant if not given.")
 @click.option("--stages", type=click.Path(file_okay=False, path_type=Path),
               help="Directory for the graph after every pass, printed and drawn (Graphviz).")
+@click.option("--examples", type=click.Path(dir_okay=False, path_type=Path),
+              help="File (.npz) for images to run the network on, with labels where known.")
 @click.option("--keep-tensors", is_flag=True,
               help="Write every layer's result to memory, to be read after a run.")
 @json_option
 def compile(
     network: str, config_name: str, output: Path | None, keep_tensors: bool,
-    stages: Path | None, as_json: bool,
+    stages: Path | None, examples: Path | None, as_json: bool,
 ) -> None:
-    """Compile NETWORK (digits, resnet50, mobilenetv2, codenet_a, ...) to a program file."""
+    """Compile NETWORK (digits, detector, resnet50, codenet_a, ...) to a program file."""
     from pliant.commands.compile import compile as function
 
     config = preset(config_name)
     path = output or Path("build") / f"{network}_{config.name}.pliant"
-    result = function(network, config, path, keep_tensors=keep_tensors, stages=stages)
+    result = function(network, config, path, keep_tensors=keep_tensors, stages=stages,
+                      examples=examples)
     report(result, as_json, lambda: (
         f"{result.path}: {result.network} for {result.config}, {result.layers} layers, "
         f"{result.instructions} instructions, {result.macs} MACs, "
@@ -326,3 +329,49 @@ def synth(
         click.echo(json.dumps(plain(result), indent=2))
     else:
         wide_console().print(show(result))
+
+
+@main.group()
+def board() -> None:
+    """Work with virtual boards: the simulated RTL in place of a board with PYNQ."""
+
+
+@board.command()
+@config_option("Configuration", "ultra96")
+@click.option("--platform", "platform_name", metavar="NAME",
+              help="Board that the configuration is on; the first that is built with it if not "
+                   "given.")
+@click.option("--host", default="127.0.0.1", show_default=True,
+              help="Address to listen at. Anyone who reaches it may use the board.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7967, show_default=True,
+              help="Port to listen at; 0 for any. PYNQ's client knows the default alone.")
+@click.option("--web", is_flag=True,
+              help="Serve a page, too, on which digits are drawn that the core classifies.")
+@click.option("--web-port", type=click.IntRange(0, 65535), default=8080, show_default=True,
+              help="Port of that page; 0 for any.")
+@json_option
+def serve(
+    config_name: str, platform_name: str | None, host: str, port: int, web: bool, web_port: int,
+    as_json: bool,
+) -> None:
+    """Serve a virtual board to PYNQ.remote until interrupted (Ctrl-C or SIGTERM)."""
+    from pliant.commands.board import Left, Served, platform_for
+    from pliant.commands.board import serve as function
+    from pliant.spec.platform import platform
+
+    config = preset(config_name)
+    where = platform_for(config) if platform_name is None else platform(platform_name)
+
+    def announce(served: Served) -> None:
+        report(served, as_json, lambda: (
+            f"virtual board {served.platform} ({served.family}) with configuration "
+            f"{served.config} ({served.fingerprint}) at {served.host}:{served.port}; for its "
+            f"clients: PYNQ_REMOTE_DEVICES={served.host}"
+            + (f"\ndraw digits at {served.page}" if served.page else "")))
+
+    def text(left: Left) -> str:
+        return f"ended; clients left {left.buffers} buffers of {left.buffer_bytes} bytes"
+
+    left = function(config, where, host=host, port=port,
+                    web_port=web_port if web else None, announce=announce)
+    report(left, as_json, lambda: text(left))

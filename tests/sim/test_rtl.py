@@ -189,7 +189,7 @@ def test_what_does_not_fit_the_program_is_refused(
 def test_a_core_of_another_configuration_is_refused() -> None:
     source = Path(__file__).with_name("copy_engine.v").read_text()
     engine = source.replace("12'h04: s_axi_rdata <= 1;", f"12'h04: s_axi_rdata <= {ISA_VERSION};")
-    with pytest.raises(RtlError, match="register 'fingerprint' of the RTL reads 0x0"):
+    with pytest.raises(RtlError, match="register 'fingerprint' of the core reads 0x0"):
         RtlMachine(CONFIG, source=engine)
 
 

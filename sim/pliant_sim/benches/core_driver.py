@@ -15,11 +15,11 @@ from cocotb.triggers import FallingEdge, RisingEdge, with_timeout
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiResp, AxiSlave
 from numpy.typing import NDArray
 
+from pliant.driver.image import BlockImage
 from pliant.spec.config import PRESETS
 from pliant.spec.isa import Unit
 from pliant.spec.program import Program
 from pliant.spec.registers import REGISTERS, SEGMENTS, Control, Interrupt
-from pliant_sim.image import MemoryImage
 
 CONFIG = PRESETS["tiny"]
 BEAT = CONFIG.axi_data_bytes
@@ -61,7 +61,7 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self.image: MemoryImage | None = None
+        self.image: BlockImage | None = None
         self.refused_reads: set[int] = set()
         self.refused_writes: set[int] = set()
 
@@ -233,9 +233,9 @@ class Core:
         """Wait for the rising edge of the interrupt pin."""
         await with_timeout(RisingEdge(self.dut.irq), RUN_LIMIT * CYCLE_NS, "ns")
 
-    async def configure(self, job: Job) -> MemoryImage:
+    async def configure(self, job: Job) -> BlockImage:
         """Place a job in memory, tell the core where it lies, enable both interrupts."""
-        image = MemoryImage(job.program, CONFIG, base=BASE)
+        image = BlockImage(job.program, CONFIG, base=BASE)
         self.memory.image = image
         values = {
             "program_base": image.program_base, "program_length": image.program_length,

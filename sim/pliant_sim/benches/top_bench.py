@@ -16,13 +16,13 @@ from cocotb.triggers import FallingEdge
 
 from pliant.compiler import compile_graph
 from pliant.compiler.reference import evaluate
+from pliant.driver.image import BlockImage
 from pliant.spec.isa import INSTRUCTION_BYTES, Load, Matrix, Post, Store, Unit
 from pliant.spec.program import Program
 from pliant.spec.registers import COUNTERS, Control, Fault, FaultUnit, Interrupt, Status
 from pliant_hw.axi import FETCH_ID, LOAD_ID
 from pliant_models.random_layers import random_inputs, random_layer
 from pliant_sim.benches.core_driver import BEAT, CONFIG, RUN_LIMIT, Burst, Core, Job
-from pliant_sim.image import MemoryImage
 
 # Small layers by kind and seed, 700 to 3000 cycles each: several tiles, partial sums kept from one
 # Matrix to the next, residual tensors, both reductions, a table.
@@ -52,26 +52,26 @@ def make_job(kind: str) -> Job:
     )
 
 
-def fill(image: MemoryImage, job: Job) -> None:
+def fill(image: BlockImage, job: Job) -> None:
     """Write the inputs; overwrite what an earlier run left."""
     image.poison()
     for index, tensor in enumerate(job.inputs):
         image.write_input(index, tensor)
 
 
-def expect_outputs(image: MemoryImage, job: Job) -> None:
+def expect_outputs(image: BlockImage, job: Job) -> None:
     """Compare outputs, and all of the memory that a run must leave alone."""
     for info, expected in zip(job.program.outputs, job.outputs, strict=True):
         np.testing.assert_array_equal(image.read_tensor(info), expected, err_msg=info.name)
     found = image.data.copy()
     fill(image, job)
-    fresh = MemoryImage(job.program, CONFIG, base=image.base)
+    fresh = BlockImage(job.program, CONFIG, base=image.base)
     fill(fresh, job)
     np.testing.assert_array_equal(image.data, fresh.data, err_msg="the run changed constant data")
     image.data[:] = found
 
 
-async def run(core: Core, image: MemoryImage, job: Job) -> None:
+async def run(core: Core, image: BlockImage, job: Job) -> None:
     """Run a configured job from start to interrupt; compare results, traffic and counters."""
     fill(image, job)
     await core.start()
@@ -122,7 +122,7 @@ def covering(bursts: list[Burst], address: int) -> Burst:
     return next(burst for burst in bursts if burst.address <= address < burst.end)
 
 
-def first_access(image: MemoryImage, kind: type[Load] | type[Store], address: int) -> int:
+def first_access(image: BlockImage, kind: type[Load] | type[Store], address: int) -> int:
     """Return the index of the first instruction of a kind that touches an address."""
     for index, item in enumerate(image.program.decoded()):
         if not isinstance(item, kind):
@@ -229,7 +229,7 @@ async def start_is_ignored_while_a_program_runs(dut: Any) -> None:
 
 
 async def expect_fault(
-    core: Core, image: MemoryImage, job: Job, code: Fault, unit: FaultUnit, index: int, address: int
+    core: Core, image: BlockImage, job: Job, code: Fault, unit: FaultUnit, index: int, address: int
 ) -> None:
     """Run into a fault; check its report, reset, run exactly."""
     fill(image, job)

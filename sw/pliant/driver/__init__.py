@@ -1,1 +1,5 @@
-"""The driver: what runs a program on a core. NumPy only, and PYNQ where there is a board."""
+"""The driver: runs programs on a board, or on the simulated RTL. It needs NumPy alone.
+
+:class:`pliant.driver.accelerator.Accelerator` on a :class:`pliant.driver.device.Device`;
+:mod:`pliant.driver.pynq` has the device of PYNQ.
+"""

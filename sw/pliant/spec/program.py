@@ -64,8 +64,12 @@ class TensorInfo:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Shape of the image that the tensor holds or is made from."""
-        return self.shape if self.unfolding is None else self.unfolding.shape
+        """Shape of the network's tensor that this one holds or is made from."""
+        if self.unfolding is not None:
+            return self.unfolding.shape
+        if self.channels is not None:
+            return (len(self.channels), *self.shape[1:])
+        return self.shape
 
     def arrange(self, image: NDArray[np.int8]) -> NDArray[np.int8]:
         """Return the tensor for an int8 image of `image_shape`."""
@@ -182,7 +186,7 @@ def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None 
     """
     data = Path(path).read_bytes()
     try:
-        program = _parse(data)
+        program = parse_program(data)
     except ProgramError as error:
         raise ProgramError(f"{path}: {error}") from None
     if config is not None:
@@ -190,7 +194,8 @@ def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None 
     return program
 
 
-def _parse(data: bytes) -> Program:
+def parse_program(data: bytes) -> Program:
+    """Return the program in the contents of a program file; ProgramError when it is damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             manifest = json.loads(archive.read("manifest.json"))

@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from pliant.driver.image import POISON, BlockImage
 from pliant.spec.config import preset
 from pliant.spec.isa import End, Load
 from pliant.spec.memory import pack_features
 from pliant.spec.program import LayerInfo, Program, ProgramError, Segment, TensorInfo
-from pliant_sim.image import POISON, MemoryImage
 
 CONFIG = preset("tiny")
 
@@ -31,7 +31,7 @@ def make_program() -> Program:
 
 def test_areas_are_page_aligned_disjoint_and_hold_their_contents():
     program = make_program()
-    image = MemoryImage(program, CONFIG, base=0x2000_0000)
+    image = BlockImage(program, CONFIG, base=0x2000_0000)
     assert image.program_base == image.base == 0x2000_0000
     assert image.program_length == 2
     assert all(base % 4096 == 0 for base in image.segment_bases)
@@ -43,7 +43,7 @@ def test_areas_are_page_aligned_disjoint_and_hold_their_contents():
 
 
 def test_an_input_lies_in_memory_as_the_contract_says_and_reads_back():
-    image = MemoryImage(make_program(), CONFIG)
+    image = BlockImage(make_program(), CONFIG)
     value = np.random.default_rng(1).integers(-128, 128, (3, 7, 5), np.int8)
     image.write_input(0, value)
     start = image.segment_bases[Segment.INPUT] - image.base
@@ -53,7 +53,7 @@ def test_an_input_lies_in_memory_as_the_contract_says_and_reads_back():
 
 
 def test_poison_reaches_results_only():
-    image = MemoryImage(make_program(), CONFIG)
+    image = BlockImage(make_program(), CONFIG)
     value = np.ones((3, 7, 5), np.int8)
     image.write_input(0, value)
     before = image.data.copy()
@@ -66,7 +66,7 @@ def test_poison_reaches_results_only():
 
 
 def test_wrong_inputs_are_refused_by_name():
-    image = MemoryImage(make_program(), CONFIG)
+    image = BlockImage(make_program(), CONFIG)
     with pytest.raises(ValueError, match=r"'image'.*found int8 \(3, 7, 6\).*int8 \(3, 7, 5\)"):
         image.write_input(0, np.zeros((3, 7, 6), np.int8))
     with pytest.raises(ValueError, match=r"'image'.*found int32"):
@@ -79,8 +79,8 @@ def test_wrong_inputs_are_refused_by_name():
 
 def test_a_program_for_another_configuration_is_refused():
     with pytest.raises(ProgramError, match="compiled for configuration 'tiny'"):
-        MemoryImage(make_program(), preset("kv260"))
+        BlockImage(make_program(), preset("kv260"))
     with pytest.raises(ValueError, match="base = 0x10000010 must be a multiple"):
-        MemoryImage(make_program(), CONFIG, base=0x1000_0010)
+        BlockImage(make_program(), CONFIG, base=0x1000_0010)
     grown = dataclasses.replace(make_program(), scratch_bytes=1)
-    assert MemoryImage(grown, CONFIG).read_tensor(grown.layers[0].output).shape == (6, 5, 3)
+    assert BlockImage(grown, CONFIG).read_tensor(grown.layers[0].output).shape == (6, 5, 3)

@@ -1,0 +1,78 @@
+"""Delivers the virtual board's interrupt to PYNQ, in place of the kernel's UIO device."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from pliant_sim.board.board import Board
+
+STEP_CYCLES = 5000
+"""Cycles simulated between turns of the event loop: some milliseconds."""
+
+
+class VirtualUio:
+    """Does what ``pynq.uio.UioController`` does: tells waiting controllers of the interrupt.
+
+    The event loop that waits runs the core, a few thousand cycles at a turn, until the interrupt
+    is raised or the core is idle. Then it sleeps, until a register is written that may change that.
+    Nothing runs on a thread of its own.
+
+    Parameters
+    ----------
+    board : Board
+    """
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._waiting: list[Any] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scheduled = False
+        board.on_access = self.wake
+
+    def add_event(self, event: Any, number: int) -> None:
+        """Tell `event`, an interrupt controller of PYNQ, of the next interrupt."""
+        self._use_loop(asyncio.get_running_loop())
+        self._waiting.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the event loop look at the board, if anything waits for the interrupt."""
+        if not self._loop or not self._loop.is_running():
+            # A wait whose loop ended stays registered in PYNQ; the next loop takes it over.
+            with contextlib.suppress(RuntimeError):
+                self._use_loop(asyncio.get_running_loop())
+        if self._waiting and not self._scheduled and self._loop and not self._loop.is_closed():
+            self._scheduled = True
+            self._loop.call_soon_threadsafe(self._turn)
+
+    def close(self) -> None:
+        """Let everything that waits go on; its next access to the board says that it is closed."""
+        if self._loop and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._release)
+
+    def _use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            self._loop, self._scheduled = loop, False
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        try:
+            raised = self._board.step(STEP_CYCLES)
+        except Exception:
+            self._release()
+            raise
+        if raised:
+            waiting, self._waiting = self._waiting, []
+            for controller in waiting:
+                controller.set()
+        elif self._board.busy:
+            self.wake()
+
+    def _release(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for controller in waiting:
+            for events in controller.wait_handles:
+                for event in events:
+                    event.set()

@@ -1,0 +1,90 @@
+"""``pliant board serve``: a virtual board that PYNQ.remote connects to."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pliant.spec.config import AcceleratorConfig
+from pliant.spec.platform import PLATFORMS, Platform, PlatformError
+from pliant_sim.board.board import Board
+from pliant_sim.board.server import LOOPBACK, PORT, REMOTE_ACCESS_CYCLES, BoardServer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a server serves, and where; `page` is the address of the web page, if there is one."""
+
+    platform: str
+    family: str
+    config: str
+    fingerprint: str
+    host: str
+    port: int
+    page: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What clients left behind when the server ended: buffers that were never freed."""
+
+    buffers: int
+    buffer_bytes: int
+
+
+def platform_for(config: AcceleratorConfig) -> Platform:
+    """Return the first board that `config` is built for; PlatformError if there is none."""
+    for platform in PLATFORMS.values():
+        if platform.config_name == config.name:
+            return platform
+    raise PlatformError(f"no board is built with configuration {config.name!r}; give one with "
+                        f"--platform: {', '.join(PLATFORMS)}")
+
+
+def serve(
+    config: AcceleratorConfig, platform: Platform, *, host: str = LOOPBACK, port: int = PORT,
+    web_port: int | None = None, announce: Callable[[Served], None],
+) -> Left:
+    """Serve a virtual board until SIGINT or SIGTERM.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        The hardware.
+    platform : Platform
+        The board that it is on.
+    host, port
+        Where to listen.
+    web_port : int or None
+        Where to serve a page on which digits are drawn, too; it has a core of its own.
+    announce : callable
+        Called when the server answers.
+    """
+    ended = threading.Event()
+    handlers = {number: signal.signal(number, lambda *_: ended.set())
+                for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        board = Board(platform, config, access_cycles=REMOTE_ACCESS_CYCLES)
+        try:
+            with BoardServer(board, host=host, port=port) as server, \
+                    contextlib.ExitStack() as stack:
+                page = None
+                if web_port is not None:
+                    from pliant_sim.web.classifier import DigitClassifier
+                    from pliant_sim.web.server import PageServer
+
+                    page = stack.enter_context(PageServer(
+                        DigitClassifier(config), host=host, port=web_port)).address
+                announce(Served(platform=platform.name, family=platform.family, config=config.name,
+                                fingerprint=f"{config.fingerprint:016x}", host=host,
+                                port=server.port, page=page))
+                ended.wait()
+        finally:
+            board.close()
+        return Left(buffers=len(board.memory.live), buffer_bytes=board.memory.live_bytes)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

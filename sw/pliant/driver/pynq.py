@@ -1,0 +1,268 @@
+"""The driver on a board with PYNQ (3.x or 4.0), or on PYNQ.remote.
+
+Importing this module before an overlay is loaded lets PYNQ find the driver by the core's name::
+
+    from pynq import Overlay
+    import pliant.driver.pynq
+
+    overlay = Overlay("pliant.bit")
+    with overlay.pliant_core_0.accelerator() as accelerator:
+        accelerator.load("digits.pliant")
+        print(accelerator.run(images).classes())
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import pynq
+from numpy.typing import NDArray
+
+from pliant.driver.accelerator import Accelerator
+from pliant.driver.core import identify_configuration
+from pliant.driver.manifest import Manifest
+from pliant.spec.config import AcceleratorConfig
+from pliant.spec.platform import CORE_VLNV
+from pliant.spec.registers import REGISTERS, Interrupt
+
+INTERRUPT_LATENCY_S = 2.0
+"""What Linux and Python may take to pass an interrupt on."""
+
+REMOTE_LATENCY_S = 60.0
+"""The same over a network, whose other end may be a simulated board."""
+
+_POLL_S = (20e-6, 1e-3)  # shortest and longest sleep between polls
+_ACKNOWLEDGE = 0x0C  # IAR of AMD's AXI interrupt controller (product guide PG099)
+_INTERRUPT_STATUS = REGISTERS["interrupt_status"].address
+_EVENTS = int(Interrupt.DONE | Interrupt.FAULT)
+
+
+class PynqMemory:
+    """A buffer of PYNQ; cacheable, so it is flushed and invalidated.
+
+    Parameters
+    ----------
+    buffer : PynqBuffer or RemoteBuffer
+
+    Attributes
+    ----------
+    array : uint8 array
+        A plain view: arrays derived from it do not carry the buffer's methods.
+    address : int
+    """
+
+    def __init__(self, buffer: Any) -> None:
+        self._buffer = buffer
+        self.array: NDArray[np.uint8] = buffer.view(np.ndarray)
+        self.address = int(buffer.device_address)
+
+    def flush(self) -> None:
+        """Write the processor's caches back, or send the bytes to a remote board."""
+        self._buffer.flush()
+
+    def invalidate(self) -> None:
+        """Drop what the processor's caches hold, or fetch the bytes from a remote board."""
+        self._buffer.invalidate()
+
+    def free(self) -> None:
+        """Give the memory back; the array must not be used afterwards."""
+        if self._buffer is not None:
+            buffer, self._buffer = self._buffer, None
+            self.array = np.zeros(0, np.uint8)
+            buffer.freebuffer()
+            buffer.freed = True  # PYNQ 4.0.0 would free pooled memory once more
+
+
+class PynqDevice:
+    """The driver's device over an IP of an overlay.
+
+    The interrupt is awaited in the event loop in which the overlay's IP was made, because PYNQ
+    listens there. In another loop, in a plain :meth:`wait` while a loop runs (as a notebook's
+    does), and where PYNQ has no interrupts (PYNQ.remote), the interrupt's register is polled, with
+    sleeps of up to a millisecond.
+
+    Parameters
+    ----------
+    ip : pynq.DefaultIP
+        Bound to the core.
+    config : AcceleratorConfig
+    loop : event loop or None
+        Where PYNQ listens for interrupts; None to poll.
+    clock_hz : float or None
+        Clock of the core, for time limits alone; None for that of the configuration's board.
+    interrupt_latency_s : float or None
+        See :class:`pliant.driver.device.Device`; None for a default.
+    """
+
+    def __init__(
+        self, ip: Any, config: AcceleratorConfig, *,
+        loop: asyncio.AbstractEventLoop | None = None, clock_hz: float | None = None,
+        interrupt_latency_s: float | None = None,
+    ) -> None:
+        remote = ip.device.has_capability("REMOTE")
+        # A simulated board says how many cycles it manages in a second.
+        simulated = getattr(ip.device, "cycles_per_second", None)
+        self._ip = ip
+        self._mmio = ip.mmio
+        self._loop = loop
+        interrupt = getattr(ip, "irq", None)
+        self._interrupt: Any = interrupt if inspect.iscoroutinefunction(
+            getattr(interrupt, "wait", None)) else None
+        self._awaited = False
+        self.clock_hz: float = clock_hz or simulated or config.board.clock_mhz * 1e6
+        self.interrupt_latency_s: float = (
+            interrupt_latency_s if interrupt_latency_s is not None
+            else REMOTE_LATENCY_S if remote else INTERRUPT_LATENCY_S)
+
+    @property
+    def has_interrupt(self) -> bool:
+        """Whether PYNQ has an interrupt for the core's pin `irq`."""
+        return self._interrupt is not None
+
+    def read(self, offset: int) -> int:
+        """Return the 32-bit register at a byte offset."""
+        return int(self._mmio.read(offset))
+
+    def write(self, offset: int, value: int) -> None:
+        """Write the 32-bit register at a byte offset."""
+        self._mmio.write(offset, int(value))  # PYNQ asks for an int that is no enumeration
+
+    def allocate(self, nbytes: int) -> PynqMemory:
+        """Return a buffer; MemoryError when there is not enough memory."""
+        try:
+            buffer = pynq.allocate((nbytes,), np.uint8, target=self._ip.device, cacheable=1)
+        except (RuntimeError, OSError) as error:  # what XRT says, by release
+            raise MemoryError(str(error)) from error
+        return PynqMemory(buffer)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the interrupt, or poll where that is not possible."""
+        loop = self._loop
+        if self._interrupt is None or loop is None or loop.is_closed() or _loop_runs():
+            deadline = time.monotonic() + timeout_s
+            for pause in _pauses():
+                if self._raised():
+                    return True
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(pause)
+        assert loop is not None
+        return loop.run_until_complete(self._interrupted(timeout_s))
+
+    async def wait_async(self, timeout_s: float) -> bool:
+        """Wait for the interrupt, or poll where that is not possible."""
+        if self._interrupt is None or asyncio.get_running_loop() is not self._loop:
+            deadline = time.monotonic() + timeout_s
+            for pause in _pauses():
+                if self._raised():
+                    return True
+                if time.monotonic() > deadline:
+                    return False
+                await asyncio.sleep(pause)
+        return await self._interrupted(timeout_s)
+
+    def acknowledge(self) -> None:
+        """Acknowledge once more at the interrupt controller.
+
+        PYNQ does it while the core's level is still active, which sets the controller's status
+        again: without this, the next wait would end at once.
+        """
+        if self._awaited:
+            self._awaited = False
+            controller = self._interrupt.parent()
+            if controller is not None and hasattr(controller, "mmio"):
+                controller.mmio.write(_ACKNOWLEDGE, 1 << self._interrupt.number)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)
+
+    def _raised(self) -> bool:
+        return bool(self.read(_INTERRUPT_STATUS) & _EVENTS)
+
+    async def _interrupted(self, timeout_s: float) -> bool:
+        self._awaited = True
+        try:
+            await asyncio.wait_for(self._interrupt.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+
+class PliantDriver(pynq.DefaultIP):  # type: ignore[misc]  # PYNQ has no types
+    """What ``overlay.pliant_core_0`` is, once this module is imported.
+
+    Parameters
+    ----------
+    description : dict
+        PYNQ's, of the IP.
+    """
+
+    bindto: ClassVar[list[str]] = [CORE_VLNV]
+
+    def __init__(self, description: Any) -> None:
+        super().__init__(description)
+        self._loop = _current_loop()
+
+    def accelerator(
+        self, config: AcceleratorConfig | None = None, *,
+        manifest: Manifest | None = None, clock_hz: float | None = None,
+        interrupt_latency_s: float | None = None, **options: Any,
+    ) -> Accelerator:
+        """Return the accelerator on this core; close it to give its memory back.
+
+        Parameters
+        ----------
+        config : AcceleratorConfig or None
+            What the core is built from; None to find it by the core's fingerprint, among the
+            presets and in `manifest`.
+        manifest : Manifest or None
+            That of the bitstream; the core is compared with it.
+        clock_hz, interrupt_latency_s
+            See :class:`PynqDevice`.
+        **options
+            Of :class:`pliant.driver.accelerator.Accelerator`.
+
+        Raises
+        ------
+        HardwareMismatchError
+            The core is another one than `config` or `manifest` says, or an unknown one.
+        """
+        if clock_hz is None and manifest is not None:
+            clock_hz = manifest.clock_mhz * 1e6
+        if config is None:
+            config = identify_configuration(lambda offset: int(self.mmio.read(offset)), manifest)
+        device = PynqDevice(self, config, loop=self._loop, clock_hz=clock_hz,
+                            interrupt_latency_s=interrupt_latency_s)
+        return Accelerator(device, config, **options)
+
+
+def _pauses() -> Iterator[float]:
+    shortest, longest = _POLL_S
+    while True:
+        yield shortest
+        shortest = min(2 * shortest, longest)
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _current_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop in which PYNQ listens: it asks in the same way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return asyncio.get_event_loop()
+        except RuntimeError:
+            return None
