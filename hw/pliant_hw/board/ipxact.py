@@ -73,7 +73,7 @@ def component(config: AcceleratorConfig, family: Family) -> str:
     _files(_add(root, "fileSets"))
     _add(root, "description",
          f"pliant, accelerator for quantized convolutional networks, configuration {config.name}")
-    _parameters(root, {"Component_Name": MODULE, **_facts(config)})
+    _own_parameters(root, config)
     _extensions(root, family)
     ElementTree.indent(root)
     body = ElementTree.tostring(root, encoding="unicode")
@@ -102,20 +102,25 @@ def _add(parent: Element, tag: str, text: object = None, /, **attributes: str) -
     return element
 
 
-def _parameters(parent: Element, values: Mapping[str, object]) -> None:
+def _parameters(parent: Element, values: Mapping[str, object]) -> Element:
     group = _add(parent, "parameters")
     for name, value in values.items():
         parameter = _add(group, "parameter")
         _add(parameter, "name", name)
         _add(parameter, "value", value)
+    return group
 
 
-def _facts(config: AcceleratorConfig) -> dict[str, object]:
-    """Return what a reader of the component may want to know of the configuration."""
+def _own_parameters(root: Element, config: AcceleratorConfig) -> None:
+    """Add the name that a user gives the component, and the configuration, which is fixed."""
     numbers = {item.name.upper(): getattr(config, item.name)
                for item in fields(AcceleratorConfig) if item.type == "int"}
-    return {"CONFIGURATION": config.name, "FINGERPRINT": f"{config.fingerprint:016x}",
-            "ISA_VERSION": ISA_VERSION, **numbers}
+    group = _parameters(root, {
+        "CONFIGURATION": config.name, "FINGERPRINT": f"{config.fingerprint:016x}",
+        "ISA_VERSION": ISA_VERSION, **numbers})
+    name = _add(group, "parameter")
+    _add(name, "name", "Component_Name")
+    _add(name, "value", MODULE, resolve="user", id="PARAM_VALUE.Component_Name", order="1")
 
 
 def _buses(group: Element, config: AcceleratorConfig) -> None:

@@ -58,6 +58,7 @@ _SCRIPT = """\
 #     vivado -mode batch -source build.tcl [-tclargs OPTION ...]
 #
 #     --board-part NAME   this board file instead of the only installed one like @BOARD_PART@
+#     --board-repo DIR    look for board files in this directory as well
 #     --no-board-files    the plain device: no settings of DDR and MIO, see docs/boards.md
 #     --jobs NUMBER       runs side by side, 4 if not given
 #     --project-only      stop when the project is made
@@ -65,6 +66,7 @@ _SCRIPT = """\
 set here [file dirname [file normalize [info script]]]
 set use_board_files 1
 set board_part {}
+set board_repo {}
 set jobs 4
 set project_only 0
 if {![info exists argv]} {
@@ -74,6 +76,7 @@ for {set index 0} {$index < [llength $argv]} {incr index} {
     set option [lindex $argv $index]
     switch -- $option {
         --board-part { incr index; set board_part [lindex $argv $index] }
+        --board-repo { incr index; set board_repo [lindex $argv $index] }
         --no-board-files { set use_board_files 0 }
         --jobs { incr index; set jobs [lindex $argv $index] }
         --project-only { set project_only 1 }
@@ -93,6 +96,9 @@ foreach name {@NAME@.bit @NAME@.hwh @RESULT@} {
 }
 
 # Project
+if {$board_repo ne {}} {
+    set_param board.repoPaths [list [file normalize $board_repo]]
+}
 create_project @DESIGN@ [file join $here vivado] -part @PART@ -force
 if {$use_board_files} {
     if {$board_part eq {}} {

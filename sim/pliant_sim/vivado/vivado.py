@@ -54,6 +54,8 @@ class Vivado:
         What ``version -short`` answers.
     board_parts : sequence of str
         The board files that are installed.
+    repositories : dict
+        Board files in directories that Vivado has to be told of.
     setup_slack, hold_slack : float
         What implementation comes to.
     failing : str
@@ -66,6 +68,7 @@ class Vivado:
 
     release: str = "2024.1"
     board_parts: Sequence[str] = ()
+    repositories: dict[str, Sequence[str]] = field(default_factory=dict)
     setup_slack: float = 0.05
     hold_slack: float = 0.01
     failing: str = ""
@@ -124,6 +127,16 @@ class Vivado:
     @_command("short")
     def version(self, words: list[str], options: dict[str, Any]) -> str:
         return self.release
+
+    @_command("", range(2, 3))
+    def set_param(self, words: list[str], options: dict[str, Any]) -> str:
+        if words[0] != "board.repoPaths" or self.directory is not None:
+            raise TclError(f"parameter {words[0]} cannot be set, or not any more")
+        for folder in tcl.split(words[1]):
+            if folder not in self.repositories:
+                raise TclError(f"no board files in {folder}")
+            self.board_parts = [*self.board_parts, *self.repositories[folder]]
+        return ""
 
     @_command("part= force", range(1, 3))
     def create_project(self, words: list[str], options: dict[str, Any]) -> str:

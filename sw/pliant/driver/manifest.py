@@ -97,7 +97,7 @@ class Manifest:
     def check(self, config: AcceleratorConfig, program: Program | None = None) -> None:
         """Raise ManifestError unless the hardware is `config` and runs `program`.
 
-        The manifest need not be asked which names the configurations have: fingerprints decide.
+        Names of configurations do not matter, fingerprints do.
         """
         if self.isa_version != ISA_VERSION:
             raise self._error("isa_version", f"{self.isa_version}, but this software is for "

@@ -113,6 +113,13 @@ def test_two_board_files_are_not_chosen_from(written):
     assert tool.properties["project", "board_part"] == parts[0]
 
 
+def test_board_files_can_lie_anywhere(written, tmp_path):
+    directory = written(platform("aup_zu3"))
+    tool = vivado("aup_zu3", board_parts=[], repositories={str(tmp_path): [board_part("aup_zu3")]})
+    tool.run(directory / "build.tcl", ["--board-repo", str(tmp_path), "--project-only"])
+    assert tool.properties["project", "board_part"] == board_part("aup_zu3")
+
+
 def test_the_carrier_of_the_kv260_is_named(written):
     tool = vivado("kv260")
     tool.run(written(platform("kv260")) / "build.tcl", ["--project-only"])
