@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,13 @@ from pliant.spec.registers import REGISTERS, Control, Status
 from pliant_sim.board.memory import Allocation, BoardMemory
 from pliant_sim.core import MemoryTiming, RtlCore, Statistics
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 MEMORY_BYTES = 1 << 30
 """The host gives only the pages that are used."""
 
-_LOOK = 50_000  # cycles between looks at whether a core without an interrupt still runs
+_LOOKS = (5_000, 160_000)  # shortest and longest time between looks at whether the core still runs
 _STATUS, _CONTROL = REGISTERS["status"].address, REGISTERS["control"].address
 
 
@@ -93,7 +97,7 @@ class VirtualDevice:
     def of(
         cls, config: AcceleratorConfig, *, timing: MemoryTiming | None = None,
         source: str | None = None, memory_bytes: int = MEMORY_BYTES, coherent: bool = True,
-    ) -> VirtualDevice:
+    ) -> Self:
         """Return a device with a new core, see :class:`pliant_sim.core.RtlCore`."""
         return cls(RtlCore(config, timing=timing, source=source), memory_bytes=memory_bytes,
                    coherent=coherent)
@@ -120,9 +124,11 @@ class VirtualDevice:
     def wait(self, timeout_s: float) -> bool:
         """Run the core until it raises the interrupt; False when it stops or the time is over."""
         left = round(timeout_s * self.clock_hz)
-        while not self.core.run(min(left, _LOOK)):
+        look, longest = _LOOKS
+        while not self.core.run(min(left, look)):
             self.on_wait()
-            left -= _LOOK
+            left -= look
+            look = min(2 * look, longest)
             if left <= 0 or not self._busy():
                 return self.core.run(1)  # it may have stopped during the look
         return True

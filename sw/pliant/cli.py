@@ -202,6 +202,52 @@ def simulate(
     report(summary, as_json, lambda: text(summary))
 
 
+def numbers(context: click.Context, parameter: click.Parameter, value: str) -> list[float]:
+    """Return comma-separated numbers."""
+    try:
+        return [float(item) for item in value.split(",") if item]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers: 0.485,0.456,0.406") from None
+
+
+@main.command()
+@click.argument("program", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...",
+                type=click.Path(path_type=Path))
+@click.option("--device", type=click.Choice(["virtual", "remote", "local"]), default="virtual",
+              show_default=True,
+              help="The simulated RTL, a board over PYNQ.remote, or the board that this runs on.")
+@click.option("--bitstream", type=click.Path(path_type=Path), metavar="FILE.bit",
+              help="For boards: the bitstream, with its .hwh and maybe its manifest beside it.")
+@click.option("--address", metavar="HOST",
+              help="Of a remote board; what PYNQ_REMOTE_DEVICES says if not given.")
+@click.option("--mean", default="", callback=numbers, metavar="NUMBERS",
+              help="Subtracted from pixels of 0 to 1, for each channel: 0.485,0.456,0.406.")
+@click.option("--std", default="", callback=numbers, metavar="NUMBERS",
+              help="Divides the pixels of each channel afterwards.")
+@click.option("--verify", is_flag=True,
+              help="Compare the program in memory with the file before results are accepted.")
+@click.option("--profile", is_flag=True, help="Show what each layer adds to a run.")
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="Directory for the outputs, one .npy file each.")
+@json_option
+def run(
+    program: Path, images: tuple[Path, ...], device: str, bitstream: Path | None,
+    address: str | None, mean: list[float], std: list[float], verify: bool, profile: bool,
+    output: Path | None, as_json: bool,
+) -> None:
+    """Run a PROGRAM file on images (.npy files or pictures) with the driver."""
+    from pliant.commands.run import Target, only_input, read_images, text
+    from pliant.commands.run import run as function
+    from pliant.spec.program import load_program
+
+    loaded = load_program(program)
+    batch = read_images(only_input(loaded), images, mean=mean, std=std)
+    result = function(loaded, batch, Target(device), bitstream=bitstream, address=address,
+                      verify=verify, profile=profile, output=output)
+    report(result, as_json, lambda: text(result))
+
+
 def conclude(result: Any, as_json: bool, tables: Callable[[], Any]) -> None:
     """Print what a demo found; exit with DIFFERENCE unless all integers are equal."""
     from rich.console import Console
@@ -336,11 +382,39 @@ def board() -> None:
     """Work with virtual boards: the simulated RTL in place of a board with PYNQ."""
 
 
+def platform_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option --platform."""
+    return click.option(
+        "--platform", "platform_name", metavar="NAME",
+        help="Board that the configuration is on; the first that is built with it if not given.",
+    )(function)
+
+
 @board.command()
 @config_option("Configuration", "ultra96")
-@click.option("--platform", "platform_name", metavar="NAME",
-              help="Board that the configuration is on; the first that is built with it if not "
-                   "given.")
+@platform_option
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
+              default=Path("build/board"), show_default=True, help="Directory for the files.")
+@json_option
+def overlay(
+    config_name: str, platform_name: str | None, output: Path, as_json: bool
+) -> None:
+    """Write pliant.bit, a stand-in that virtual boards load, and pliant.hwh for PYNQ."""
+    from pliant.commands.board import overlay as function
+    from pliant.commands.board import platform_for
+    from pliant.spec.platform import platform
+
+    config = preset(config_name)
+    where = platform_for(config) if platform_name is None else platform(platform_name)
+    result = function(config, where, output)
+    report(result, as_json, lambda: (
+        f"{result.bitstream}, {result.handoff}: virtual board {result.platform} with "
+        f"configuration {result.config} ({result.fingerprint})"))
+
+
+@board.command()
+@config_option("Configuration", "ultra96")
+@platform_option
 @click.option("--host", default="127.0.0.1", show_default=True,
               help="Address to listen at. Anyone who reaches it may use the board.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7967, show_default=True,

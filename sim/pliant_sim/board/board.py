@@ -162,7 +162,7 @@ class Board:
             self._require_open()
             self._sample()
             while self._busy and cycles > 0 and not self.interrupt:
-                self._pass_time(min(cycles, _SLICE))
+                self._pass_time(min(cycles, _SLICE), until_interrupt=not self._interrupts.input)
                 cycles -= _SLICE
             return self.interrupt
 
@@ -185,9 +185,9 @@ class Board:
                            "would hang; load an overlay first")
         return offset
 
-    def _pass_time(self, cycles: int) -> None:
+    def _pass_time(self, cycles: int, *, until_interrupt: bool = False) -> None:
         while self._busy and cycles > 0:
-            self.core.run(min(cycles, _SLICE), until_interrupt=False)
+            self.core.run(min(cycles, _SLICE), until_interrupt=until_interrupt)
             cycles -= _SLICE
             self._busy = self._look()
         self._sample()

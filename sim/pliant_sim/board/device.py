@@ -29,7 +29,7 @@ from pliant_sim.core import MemoryTiming
 _numbers = itertools.count()
 
 
-class VirtualBuffer(PynqBuffer):  # type: ignore[misc]  # PYNQ has no types
+class BoardBuffer(PynqBuffer):  # type: ignore[misc]  # PYNQ has no types
     """A buffer whose memory goes back to the virtual board instead of the kernel."""
 
     lent: Allocation | None = None
@@ -40,7 +40,7 @@ class VirtualBuffer(PynqBuffer):  # type: ignore[misc]  # PYNQ has no types
         allocation, self.lent = self.lent, None
         if allocation is not None:
             self.freed = True
-            self.device.board.memory.free(allocation)
+            self.device.hardware.memory.free(allocation)
 
 
 class VirtualMemory:
@@ -48,13 +48,13 @@ class VirtualMemory:
 
     Parameters
     ----------
-    device : VirtualDevice
+    device : VirtualBoard
     """
 
-    def __init__(self, device: VirtualDevice) -> None:
+    def __init__(self, device: VirtualBoard) -> None:
         self._device = device
 
-    def allocate(self, shape: Any, dtype: Any, cacheable: int = 1, **kwargs: Any) -> VirtualBuffer:
+    def allocate(self, shape: Any, dtype: Any, cacheable: int = 1, **kwargs: Any) -> BoardBuffer:
         """Return a buffer; MemoryError with the sizes when there is no room.
 
         Memory that is not `cacheable` needs neither flush nor invalidate.
@@ -62,16 +62,16 @@ class VirtualMemory:
         if kwargs:
             raise TypeError(f"allocate() takes no {', '.join(kwargs)}; allowed is cacheable")
         dtype = np.dtype(dtype)
-        memory = self._device.board.memory
+        memory = self._device.hardware.memory
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         allocation = memory.allocate(nbytes, uncached=not cacheable)
-        buffer = VirtualBuffer(shape, dtype, buffer=memory.host_view(allocation), bo=allocation,
+        buffer = BoardBuffer(shape, dtype, buffer=memory.host_view(allocation), bo=allocation,
                                device=self._device, device_address=allocation.address)
         buffer.lent = allocation
         return buffer
 
 
-class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
+class VirtualBoard(Device):  # type: ignore[misc]  # PYNQ has no types
     """A board of a platform, simulated, as PYNQ's ``Device``.
 
     PYNQ finds buffers, clocks and interrupts through its active device: that is the virtual one
@@ -85,7 +85,7 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
 
     Attributes
     ----------
-    board : Board
+    hardware : Board
     """
 
     _probe_priority_ = 1000
@@ -94,7 +94,7 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
     """What the simulation manages at least; the driver derives its time limits from it."""
 
     @classmethod
-    def _probe_(cls) -> list[VirtualDevice]:
+    def _probe_(cls) -> list[VirtualBoard]:
         return []  # virtual boards are made, not found
 
     def __init__(
@@ -103,20 +103,20 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
         coherent: bool = False, access_cycles: int = 1000,
     ) -> None:
         super().__init__(f"pliant-virtual{next(_numbers)}")
-        self.board = Board(platform, config, timing=timing, memory_bytes=memory_bytes,
-                           coherent=coherent, access_cycles=access_cycles)
+        self.hardware = Board(platform, config, timing=timing, memory_bytes=memory_bytes,
+                              coherent=coherent, access_cycles=access_cycles)
         self.name = platform.name
         self.arch = ZYNQ_ARCH if platform.family == "zynq" else ZU_ARCH
         self.timestamp = ""
         self.bitfile_name: str | None = None
         self.capabilities = {"REGISTER_RW": True, "MEMORY_MAPPED": False}
         self.default_memory = VirtualMemory(self)
-        self._uio = VirtualUio(self.board)
+        self._uio = VirtualUio(self.hardware)
         self._raw_interrupts: list[int] = []
         if not hasattr(Device, "_active_device"):
             self.activate()
 
-    def __enter__(self) -> VirtualDevice:
+    def __enter__(self) -> VirtualBoard:
         return self
 
     def __exit__(
@@ -128,7 +128,7 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
     def close(self) -> None:
         """End the simulation and leave nothing of it in PYNQ; may be called twice."""
         self._uio.close()
-        self.board.close()
+        self.hardware.close()
         for number in self._raw_interrupts:
             if _InterruptController._uio_devices.get(number) is self._uio:
                 del _InterruptController._uio_devices[number]
@@ -144,7 +144,7 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
 
     def write_overlay(self, directory: Path) -> Path:
         """Write the .bit and .hwh for this board; see :func:`~.overlay.write_overlay`."""
-        return write_overlay(directory, self.board.platform, self.board.config)
+        return write_overlay(directory, self.hardware.platform, self.hardware.config)
 
     def get_bitfile_metadata(self, bitfile_name: str, partial: bool = False) -> Any:
         """Return PYNQ's parser of the .hwh beside a .bit file."""
@@ -155,7 +155,7 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
             raise FileNotFoundError(2, "no hardware handoff beside the bitstream", str(path))
         parser = RuntimeMetadataParser(Metadata(input=str(path)))
         _fill_frequencies(parser)
-        memory = self.board.memory
+        memory = self.hardware.memory
         parser.mem_dict["PSDDR"] = {
             "base_address": memory.base, "size": memory.nbytes, "type": "DDR4", "used": 1,
             "idx": 0, "tag": "PSDDR", "streaming": False,
@@ -172,7 +172,7 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
         BitstreamError
             It is no stand-in, or one for another platform or configuration.
         """
-        self.board.load(parse_bit(Path(bitstream.bitfile_name).read_bytes()))
+        self.hardware.load(parse_bit(Path(bitstream.bitfile_name).read_bytes()))
         if parser is not None:
             self._raw_interrupts = [entry["raw_irq"]
                                     for entry in parser.interrupt_controllers.values()]
@@ -193,7 +193,7 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
         """Return `length` bytes of registers from an absolute address on."""
         if length % 4:
             raise BusError(f"registers are read in words of 4 bytes, not {length}")
-        return b"".join(struct.pack("<I", self.board.read(address + offset))
+        return b"".join(struct.pack("<I", self.hardware.read(address + offset))
                         for offset in range(0, length, 4))
 
     def write_registers(self, address: int, data: bytes) -> None:
@@ -201,15 +201,15 @@ class VirtualDevice(Device):  # type: ignore[misc]  # PYNQ has no types
         if len(data) % 4:
             raise BusError(f"registers are written in words of 4 bytes, not {len(data)}")
         for index, (word,) in enumerate(struct.iter_unpack("<I", bytes(data))):
-            self.board.write(address + 4 * index, word)
+            self.hardware.write(address + 4 * index, word)
 
     def flush(self, bo: Allocation, offset: int, ptr: int, size: int) -> None:
         """Make a buffer's bytes visible to the core; PYNQ calls it."""
-        self.board.memory.flush(bo, offset, size)
+        self.hardware.memory.flush(bo, offset, size)
 
     def invalidate(self, bo: Allocation, offset: int, ptr: int, size: int) -> None:
         """Make bytes that the core wrote visible in a buffer; PYNQ calls it."""
-        self.board.memory.invalidate(bo, offset, size)
+        self.hardware.memory.invalidate(bo, offset, size)
 
 
 def _fill_frequencies(parser: Any) -> None:

@@ -83,7 +83,7 @@ def _core(
     module = _module(modules, CORE_INSTANCE, CORE_VLNV)
     blocks = SubElement(module, "ADDRESSBLOCKS")
     block = SubElement(blocks, "ADDRESSBLOCK", ACCESS="read-write", INTERFACE="s_axi",
-                       NAME="reg0", RANGE=str(REGISTER_SPACE_BYTES), USAGE="register")
+                       NAME="Reg", RANGE=str(REGISTER_SPACE_BYTES), USAGE="register")
     registers = SubElement(block, "REGISTERS")
     for word in words(config):
         _register(registers, word)
@@ -113,7 +113,7 @@ def _processing_system(
     module = _module(modules, ps.instance, ps.vlnv, IS_PL="FALSE")
     _parameters(module, **_clock_parameters(platform.family, config.board.clock_mhz))
     if platform.family == "zynqmp":
-        _parameters(module, C_MAXIGP0_DATA_WIDTH="128", C_SAXIGP2_DATA_WIDTH="128")
+        _parameters(module, C_MAXIGP0_DATA_WIDTH="32", C_SAXIGP2_DATA_WIDTH="128")
     _ports(module, _port("O", ps.clock, (CORE_INSTANCE, "clk"),
                          (INTERRUPT_CONTROLLER, "s_axi_aclk"), kind="clk"),
            _port("I", ps.interrupt, (INTERRUPT_CONTROLLER, "irq"), kind="INTERRUPT",
@@ -122,7 +122,7 @@ def _processing_system(
     core, interrupts = platform.core_address, platform.interrupt_address
     _memory_map(
         module,
-        ("reg0", core, core + REGISTER_SPACE_BYTES, CORE_INSTANCE, ps.master, "REGISTER", "s_axi"),
+        ("Reg", core, core + REGISTER_SPACE_BYTES, CORE_INSTANCE, ps.master, "REGISTER", "s_axi"),
         ("Reg", interrupts, interrupts + INTERRUPT_CONTROLLER_BYTES, INTERRUPT_CONTROLLER,
          ps.master, "REGISTER", "s_axi"))
 

@@ -29,7 +29,13 @@ class Offset(enum.IntEnum):
 
 
 class InterruptController:
-    """Input 0 to one output, both high while active."""
+    """Input 0 to one output, both high while active.
+
+    Attributes
+    ----------
+    input : bool
+        Level that was sampled last.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -38,7 +44,7 @@ class InterruptController:
         """Return every register to its initial value."""
         self._status = self._enable = 0
         self._output_enable = self._input_enable = False
-        self._input = False
+        self.input = False
 
     @property
     def output(self) -> bool:
@@ -47,7 +53,7 @@ class InterruptController:
 
     def sample(self, level: bool) -> None:
         """Let the input have a level."""
-        self._input = level
+        self.input = level
         if level and self._input_enable:
             self._status = 1
 
@@ -79,7 +85,7 @@ class InterruptController:
             case Offset.MER:
                 self._output_enable = bool(value & 1)
                 self._input_enable |= bool(value & 2)
-        self.sample(self._input)
+        self.sample(self.input)
 
 
 def _known(offset: int) -> Offset:

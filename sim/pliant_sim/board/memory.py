@@ -62,7 +62,7 @@ class BoardMemory:
     @property
     def live_bytes(self) -> int:
         """Bytes in allocations that were not freed."""
-        return sum(allocation.nbytes for allocation in self.live.values())
+        return sum(allocation.nbytes for allocation in list(self.live.values()))
 
     def allocate(self, nbytes: int, *, uncached: bool = False) -> Allocation:
         """Return the first gap that holds `nbytes`.
@@ -113,10 +113,11 @@ class BoardMemory:
 
     def _gaps(self) -> list[tuple[int, int]]:
         gaps, start = [], self.base
-        for address in sorted(self.live):
+        # A copy: garbage collection may free a buffer meanwhile.
+        for address, allocation in sorted(self.live.items()):
             if address > start:
                 gaps.append((start, address - start))
-            start = address + _pages(self.live[address].nbytes)
+            start = address + _pages(allocation.nbytes)
         end = self.base + self.nbytes
         return [*gaps, (start, end - start)] if end > start else gaps
 

@@ -1,4 +1,4 @@
-"""``pliant board serve``: a virtual board that PYNQ.remote connects to."""
+"""``pliant board``: the files of a virtual board's overlay, and a board for PYNQ.remote."""
 
 from __future__ import annotations
 
@@ -7,11 +7,24 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.platform import PLATFORMS, Platform, PlatformError
 from pliant_sim.board.board import Board
+from pliant_sim.board.overlay import write_overlay
 from pliant_sim.board.server import LOOPBACK, PORT, REMOTE_ACCESS_CYCLES, BoardServer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The files that ``pynq.Overlay`` loads, and the hardware they stand for."""
+
+    platform: str
+    config: str
+    fingerprint: str
+    bitstream: Path
+    handoff: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +57,14 @@ def platform_for(config: AcceleratorConfig) -> Platform:
                         f"--platform: {', '.join(PLATFORMS)}")
 
 
+def overlay(config: AcceleratorConfig, platform: Platform, directory: Path) -> Written:
+    """Write the stand-in for a bitstream and its hardware handoff to a directory."""
+    path = write_overlay(directory, platform, config)
+    return Written(platform=platform.name, config=config.name,
+                   fingerprint=f"{config.fingerprint:016x}", bitstream=path,
+                   handoff=path.with_suffix(".hwh"))
+
+
 def serve(
     config: AcceleratorConfig, platform: Platform, *, host: str = LOOPBACK, port: int = PORT,
     web_port: int | None = None, announce: Callable[[Served], None],
@@ -63,28 +84,25 @@ def serve(
     announce : callable
         Called when the server answers.
     """
+    board = Board(platform, config, access_cycles=REMOTE_ACCESS_CYCLES)
     ended = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: ended.set())
                 for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        board = Board(platform, config, access_cycles=REMOTE_ACCESS_CYCLES)
-        try:
-            with BoardServer(board, host=host, port=port) as server, \
-                    contextlib.ExitStack() as stack:
-                page = None
-                if web_port is not None:
-                    from pliant_sim.web.classifier import DigitClassifier
-                    from pliant_sim.web.server import PageServer
+        with BoardServer(board, host=host, port=port) as server, contextlib.ExitStack() as stack:
+            page = None
+            if web_port is not None:
+                from pliant_sim.web.classifier import DigitClassifier
+                from pliant_sim.web.server import PageServer
 
-                    page = stack.enter_context(PageServer(
-                        DigitClassifier(config), host=host, port=web_port)).address
-                announce(Served(platform=platform.name, family=platform.family, config=config.name,
-                                fingerprint=f"{config.fingerprint:016x}", host=host,
-                                port=server.port, page=page))
-                ended.wait()
-        finally:
-            board.close()
-        return Left(buffers=len(board.memory.live), buffer_bytes=board.memory.live_bytes)
+                page = stack.enter_context(PageServer(
+                    DigitClassifier(config), host=host, port=web_port)).address
+            announce(Served(platform=platform.name, family=platform.family, config=config.name,
+                            fingerprint=f"{config.fingerprint:016x}", host=host, port=server.port,
+                            page=page))
+            ended.wait()
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        board.close()
+    return Left(buffers=len(board.memory.live), buffer_bytes=board.memory.live_bytes)

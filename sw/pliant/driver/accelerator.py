@@ -108,7 +108,12 @@ class Accelerator:
         self, kind: type[BaseException] | None, value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except ResetTimeoutError as stuck:
+            if value is None:
+                raise
+            _note(value, str(stuck))
 
     def close(self) -> None:
         """Stop the core and give all memory back; the next :meth:`load` takes memory again.

@@ -11,7 +11,7 @@ from pynq import Overlay
 from tests.sim.board.programs import CONFIG, Case, make_case
 
 from pliant.spec.platform import platform
-from pliant_sim.board.device import VirtualDevice
+from pliant_sim.board.device import VirtualBoard
 
 
 @pytest.fixture(scope="session")
@@ -20,11 +20,11 @@ def case() -> Case:
 
 
 @pytest.fixture
-def device() -> Iterator[VirtualDevice]:
-    with VirtualDevice(platform("ultra96"), CONFIG) as device:
+def device() -> Iterator[VirtualBoard]:
+    with VirtualBoard(platform("ultra96"), CONFIG) as device:
         yield device
 
 
 @pytest.fixture
-def overlay(device: VirtualDevice, tmp_path: Path) -> Any:
+def overlay(device: VirtualBoard, tmp_path: Path) -> Any:
     return Overlay(str(device.write_overlay(tmp_path)), device=device)

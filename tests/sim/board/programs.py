@@ -12,6 +12,7 @@ from pliant_sim.image import MemoryImage
 
 from pliant.compiler import compile_graph
 from pliant.compiler.reference import evaluate
+from pliant.driver.image import BlockImage
 from pliant.spec.config import preset
 from pliant.spec.program import Program
 from pliant.spec.registers import REGISTERS, Control, Interrupt
@@ -30,9 +31,9 @@ class Case:
     inputs: list[NDArray[np.int8]]
     outputs: list[NDArray[np.int8]]
 
-    def image(self, base: int) -> MemoryImage:
+    def image(self, base: int) -> BlockImage:
         """The program with its inputs as bytes in memory."""
-        image = MemoryImage(self.program, CONFIG, base=base)
+        image = BlockImage(self.program, CONFIG, base=base)
         image.poison()
         for index, tensor in enumerate(self.inputs):
             image.write_input(index, tensor)
@@ -41,7 +42,9 @@ class Case:
     def size(self) -> int:
         return self.image(0).data.nbytes
 
-    def require_exact(self, image: MemoryImage) -> None:
+    def require_exact(self, memory: NDArray[np.uint8]) -> None:
+        image = self.image(0)
+        image.data[:] = memory
         for info, expected in zip(self.program.outputs, self.outputs, strict=True):
             assert np.array_equal(image.read_tensor(info), expected), info.name
 
@@ -55,7 +58,7 @@ def make_case(seed: int) -> Case:
                 [values[info.name][0] for info in program.outputs])
 
 
-def set_up(write: Callable[[int, int], Any], image: MemoryImage) -> None:
+def set_up(write: Callable[[int, int], Any], image: BlockImage) -> None:
     """Write the registers that a run needs; `write` takes a byte offset and 32 bits."""
     values = {
         "program_base": image.program_base, "program_length": image.program_length,
