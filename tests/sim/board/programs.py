@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pliant_sim.image import MemoryImage
 
 from pliant.compiler import compile_graph
 from pliant.compiler.reference import evaluate

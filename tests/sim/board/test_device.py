@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pynq.overlay
 import pytest
-from pliant_sim.image import MemoryImage
 from pynq import MMIO, Clocks, DefaultIP, Device, Overlay, allocate
 from tests.sim.board.programs import CONFIG, ENABLE_DONE, Case, set_up, start
 
