@@ -18,6 +18,9 @@ from pliant_sim.core import MemoryTiming, RtlCore
 INTERRUPT_CONTROLLER_BYTES = 1 << 16
 MEMORY_BYTES = 256 << 20
 
+CYCLES_PER_SECOND = 20_000
+"""What the simulation manages at least; the driver derives its time limits from it."""
+
 _SLICE = 1000  # cycles between looks at whether the core is still busy
 _CONTROL = REGISTERS["control"].address
 _STATUS = REGISTERS["status"].address

@@ -19,7 +19,7 @@ from pynqmetadata.views.runtime import RuntimeMetadataParser
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.platform import Platform
 from pliant_sim.board.bitstream import parse_bit
-from pliant_sim.board.board import MEMORY_BYTES, Board
+from pliant_sim.board.board import CYCLES_PER_SECOND, MEMORY_BYTES, Board
 from pliant_sim.board.errors import BitstreamError, BusError
 from pliant_sim.board.memory import Allocation
 from pliant_sim.board.overlay import write_overlay
@@ -90,8 +90,8 @@ class VirtualBoard(Device):  # type: ignore[misc]  # PYNQ has no types
 
     _probe_priority_ = 1000
 
-    cycles_per_second = 20_000.0
-    """What the simulation manages at least; the driver derives its time limits from it."""
+    cycles_per_second = float(CYCLES_PER_SECOND)
+    """The driver asks for it."""
 
     @classmethod
     def _probe_(cls) -> list[VirtualBoard]:

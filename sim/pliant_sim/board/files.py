@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from pliant.spec.platform import SIMULATED_RATE_FILE
 from pliant_sim.board.bitstream import parse_bin
-from pliant_sim.board.board import Board
+from pliant_sim.board.board import CYCLES_PER_SECOND, Board
 from pliant_sim.board.errors import BoardError
 
 _MANAGER = "/sys/class/fpga_manager/fpga0"
@@ -33,6 +34,7 @@ class BoardFiles:
         self._fixed = {
             "/proc/version": f"Linux version 0.0.0-pliant (virtual board) {machine}\n".encode(),
             "/proc/device-tree/chosen/pynq_board": board.platform.name.encode() + b"\0",
+            SIMULATED_RATE_FILE: f"{CYCLES_PER_SECOND}\n".encode(),
         }
         self._flags = b"0"
         self._written: dict[str, bytes] = {}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 from pliant_sim.board.board import Board
 
-STEP_CYCLES = 5000
-"""Cycles simulated between turns of the event loop: some milliseconds."""
+TURN_S = 0.005
+"""How long the simulation keeps the event loop from others, at least one step."""
+
+STEP_CYCLES = 500
+"""Cycles between looks at the clock."""
 
 
 class VirtualUio:
     """Does what ``pynq.uio.UioController`` does: tells waiting controllers of the interrupt.
 
-    The event loop that waits runs the core, a few thousand cycles at a turn, until the interrupt
-    is raised or the core is idle. Then it sleeps, until a register is written that may change that.
+    The event loop that waits runs the core, some milliseconds at a turn, until the interrupt is
+    raised or the core is idle. Then it sleeps, until a register is written that may change that.
     Nothing runs on a thread of its own.
 
     Parameters
@@ -59,7 +63,10 @@ class VirtualUio:
     def _turn(self) -> None:
         self._scheduled = False
         try:
-            raised = self._board.step(STEP_CYCLES)
+            deadline = time.monotonic() + TURN_S
+            while not (raised := self._board.step(STEP_CYCLES)) and self._board.busy:
+                if time.monotonic() > deadline:
+                    break
         except Exception:
             self._release()
             raise

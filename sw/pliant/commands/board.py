@@ -13,7 +13,6 @@ from pliant.spec.config import AcceleratorConfig
 from pliant.spec.platform import PLATFORMS, Platform, PlatformError
 from pliant_sim.board.board import Board
 from pliant_sim.board.overlay import write_overlay
-from pliant_sim.board.server import LOOPBACK, PORT, REMOTE_ACCESS_CYCLES, BoardServer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ def overlay(config: AcceleratorConfig, platform: Platform, directory: Path) -> W
 
 
 def serve(
-    config: AcceleratorConfig, platform: Platform, *, host: str = LOOPBACK, port: int = PORT,
+    config: AcceleratorConfig, platform: Platform, *, host: str, port: int,
     web_port: int | None = None, announce: Callable[[Served], None],
 ) -> Left:
     """Serve a virtual board until SIGINT or SIGTERM.
@@ -84,6 +83,8 @@ def serve(
     announce : callable
         Called when the server answers.
     """
+    from pliant_sim.board.server import REMOTE_ACCESS_CYCLES, BoardServer
+
     board = Board(platform, config, access_cycles=REMOTE_ACCESS_CYCLES)
     ended = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: ended.set())

@@ -28,7 +28,7 @@ from pliant.driver.accelerator import Accelerator
 from pliant.driver.core import identify_configuration
 from pliant.driver.manifest import Manifest
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.platform import CORE_VLNV
+from pliant.spec.platform import CORE_VLNV, SIMULATED_RATE_FILE
 from pliant.spec.registers import REGISTERS, Interrupt
 
 INTERRUPT_LATENCY_S = 2.0
@@ -106,8 +106,7 @@ class PynqDevice:
         interrupt_latency_s: float | None = None,
     ) -> None:
         remote = ip.device.has_capability("REMOTE")
-        # A simulated board says how many cycles it manages in a second.
-        simulated = getattr(ip.device, "cycles_per_second", None)
+        simulated = _simulated_rate(ip.device)
         self._ip = ip
         self._mmio = ip.mmio
         self._loop = loop
@@ -188,11 +187,16 @@ class PynqDevice:
 
     async def _interrupted(self, timeout_s: float) -> bool:
         self._awaited = True
+        # Not asyncio.wait_for: before Python 3.12, it forgets that it was cancelled when the
+        # interrupt comes at the same moment.
+        waiting = asyncio.ensure_future(self._interrupt.wait())
         try:
-            await asyncio.wait_for(self._interrupt.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            return False
-        return True
+            done, _ = await asyncio.wait({waiting}, timeout=timeout_s)
+        finally:
+            waiting.cancel()
+        if done:
+            waiting.result()  # raises what PYNQ raised
+        return bool(done)
 
 
 class PliantDriver(pynq.DefaultIP):  # type: ignore[misc]  # PYNQ has no types
@@ -241,6 +245,16 @@ class PliantDriver(pynq.DefaultIP):  # type: ignore[misc]  # PYNQ has no types
         device = PynqDevice(self, config, loop=self._loop, clock_hz=clock_hz,
                             interrupt_latency_s=interrupt_latency_s)
         return Accelerator(device, config, **options)
+
+
+def _simulated_rate(device: Any) -> float | None:
+    """Return how many cycles a virtual board manages in a second; None for a real one."""
+    if not device.has_capability("REMOTE"):
+        rate: float | None = getattr(device, "cycles_per_second", None)
+        return rate
+    if not device.exists_file(SIMULATED_RATE_FILE).exists:
+        return None
+    return float(device.read_file(SIMULATED_RATE_FILE))
 
 
 def _pauses() -> Iterator[float]:

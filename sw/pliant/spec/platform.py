@@ -20,6 +20,9 @@ CORE_INSTANCE = "pliant_core_0"
 INTERRUPT_CONTROLLER = "axi_intc_0"
 """Name of the interrupt controller between the core and the processing system."""
 
+SIMULATED_RATE_FILE = "/proc/pliant/cycles_per_second"
+"""Exists on virtual boards alone: cycles of the core that they simulate in a second at least."""
+
 Family = Literal["zynq", "zynqmp"]
 
 

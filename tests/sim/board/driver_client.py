@@ -15,6 +15,7 @@ def main(bitstream: str, port: int, program: str, images: str, expected: str) ->
     Device.active_device = pynq.pl_server.remote_device.RemoteDevice(0, "127.0.0.1", port)
     overlay = Overlay(bitstream)
     with overlay.pliant_core_0.accelerator(verify="run") as accelerator:
+        print("limits for", accelerator.device.clock_hz, "cycles a second")
         accelerator.load(program)
         result = accelerator.run(np.load(images))
     print("exact" if np.array_equal(result.output, np.load(expected)) else "different",

@@ -99,6 +99,7 @@ def test_other_coroutines_run_while_one_waits(
     device: VirtualBoard, core: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uio, "STEP_CYCLES", 100)
+    monkeypatch.setattr(uio, "TURN_S", 0)
     turns = 0
 
     async def count() -> None:

@@ -1,0 +1,183 @@
+"""What the driver costs beside the core: time and register accesses of a batch of digits.
+
+``python -m pliant_sim.driver_overhead`` runs 100 digits on the virtual board, by PYNQ's stock
+Overlay, and on the virtual device, and prints both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pliant.compiler import compile_graph
+from pliant.driver.accelerator import Accelerator
+from pliant.driver.metered import MeteredDevice
+from pliant.spec.config import PRESETS, AcceleratorConfig, preset
+from pliant.spec.platform import CORE_INSTANCE, PLATFORMS, Platform
+from pliant.spec.program import Program
+from pliant_models import digits
+from pliant_sim.core import RtlCore
+from pliant_sim.virtual_device import VirtualDevice
+
+IMAGES = 100
+
+
+class Simulation:
+    """Measures the processor time that a core's simulation takes.
+
+    Parameters
+    ----------
+    core : RtlCore
+        Its methods that let time pass are replaced by ones that are timed.
+    """
+
+    def __init__(self, core: RtlCore) -> None:
+        self.seconds = 0.0
+        for name in ("run", "read_word", "write_word"):
+            setattr(core, name, self._timed(getattr(core, name)))
+
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        clock = time.thread_time
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            start = clock()
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.seconds += clock() - start
+        return timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overhead:
+    """One measurement; seconds are of one thread's processor time.
+
+    Attributes
+    ----------
+    device : str
+    images : int
+    seconds : float
+        Of the whole batch.
+    simulation_seconds : float
+        Of simulated clock cycles.
+    cycles : int
+        From start to done of all images, by the core's counter.
+    simulated_cycles : int
+        All that passed: those, and those of register accesses.
+    driver_accesses : int
+        Reads and writes of the core's registers by the driver.
+    """
+
+    device: str
+    images: int
+    seconds: float
+    simulation_seconds: float
+    cycles: int
+    simulated_cycles: int
+    driver_accesses: int
+
+    @property
+    def share(self) -> float:
+        """Share of the time in which no clock cycle is simulated."""
+        return 1 - self.simulation_seconds / self.seconds
+
+    @property
+    def share_with_accesses(self) -> float:
+        """The same, with the clock cycles outside runs (register accesses) as overhead too."""
+        return 1 - self.simulation_seconds * self.cycles / self.simulated_cycles / self.seconds
+
+    def text(self) -> str:
+        """Return the figures in lines."""
+        each = 1e6 / self.images
+        return "\n".join((
+            f"{self.device}: {self.images} images in {self.seconds:.3f} s of processor time",
+            f"  simulating {self.simulation_seconds * each:.0f} us, driver "
+            f"{(self.seconds - self.simulation_seconds) * each:.0f} us an image: "
+            f"{self.share:.1%} of the time",
+            f"  {self.cycles / self.images:.0f} cycles an image from start to done, "
+            f"{self.simulated_cycles / self.images:.0f} with register accesses; with these as "
+            f"overhead {self.share_with_accesses:.1%}",
+            f"  {self.driver_accesses / self.images:.2f} register accesses an image by the driver",
+        ))
+
+
+def measure(
+    name: str, accelerator: Accelerator, core: RtlCore, program: Program,
+    images: NDArray[np.int8], expected: NDArray[np.int8],
+) -> Overhead:
+    """Run a batch twice, the second time measured; ValueError when a result is wrong."""
+    accelerator.load(program)
+    accelerator.run(images[:2])
+    device = accelerator.device
+    assert isinstance(device, MeteredDevice)
+    simulation, before, accesses = Simulation(core), core.statistics(), device.accesses
+    start = time.thread_time()
+    result = accelerator.run(images)
+    seconds = time.thread_time() - start
+    if not np.array_equal(result.output, expected):
+        raise ValueError(f"{name}: results differ from the reference")
+    return Overhead(
+        device=name, images=len(images), seconds=seconds, simulation_seconds=simulation.seconds,
+        cycles=sum(result.cycles), driver_accesses=device.accesses - accesses,
+        simulated_cycles=core.statistics().cycle - before.cycle)
+
+
+def on_virtual_device(config: AcceleratorConfig, images: int = IMAGES) -> Overhead:
+    """Measure without PYNQ."""
+    program, batch, expected = _network(config, images)
+    device = VirtualDevice.of(config)
+    with Accelerator(MeteredDevice(device), config) as accelerator:
+        return measure("virtual device", accelerator, device.core, program, batch, expected)
+
+
+def on_virtual_board(
+    platform: Platform, config: AcceleratorConfig, images: int = IMAGES
+) -> Overhead:
+    """Measure through PYNQ."""
+    from pynq import Overlay
+
+    import pliant.driver.pynq  # noqa: F401 - lets PYNQ bind the driver
+    from pliant_sim.board.device import VirtualBoard
+
+    program, batch, expected = _network(config, images)
+    with tempfile.TemporaryDirectory() as directory, VirtualBoard(platform, config) as board:
+        overlay = Overlay(str(board.write_overlay(Path(directory))), device=board)
+        with getattr(overlay, CORE_INSTANCE).accelerator(config) as accelerator:
+            metered = Accelerator(MeteredDevice(accelerator.device), config)
+            with metered:
+                return measure(f"virtual board {platform.name}, PYNQ", metered,
+                               board.hardware.core, program, batch, expected)
+
+
+def _network(
+    config: AcceleratorConfig, images: int
+) -> tuple[Program, NDArray[np.int8], NDArray[np.int8]]:
+    golden = digits.golden()
+    program = compile_graph(golden.graph, config)
+    return program, golden.images[:images], golden.integers[program.outputs[0].name][:images]
+
+
+def main() -> None:
+    """Print the figures of both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", choices=[*PRESETS], default="pynq_z2")
+    parser.add_argument("--images", type=int, default=IMAGES)
+    options = parser.parse_args()
+    config = preset(options.config)
+    board = next((item for item in PLATFORMS.values() if item.config_name == config.name),
+                 PLATFORMS["ultra96"])
+    for found in (on_virtual_device(config, options.images),
+                  on_virtual_board(board, config, options.images)):
+        print(found.text())
+
+
+if __name__ == "__main__":
+    main()
