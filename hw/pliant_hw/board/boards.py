@@ -21,7 +21,8 @@ class Board:
     connections : str
         Vivado's board_connections: carrier cards; empty for none.
     vivado : str
-        Version that the board's PYNQ image was built with, and so the one that is meant.
+        Version that is meant: that of the board's last PYNQ image. 3.0 is of 2022.1, 3.1 of 2024.1,
+        4.0 of 2025.2.
     reference_mhz : float
         Reference clock of the processing system; Vivado takes it from the board file.
     memory : str
@@ -51,10 +52,10 @@ BOARDS: dict[str, Board] = {
         connections="som240_1_connector xilinx.com:kv260_carrier:som240_1_connector:1.3",
         vivado="2022.1", memory="4 GB DDR4-2133, 64 bits", memory_bytes_per_us=2133 * 8),
     "zcu104": Board(
-        title="AMD ZCU104", board_part="*:zcu104:*", vivado="2022.1",
+        title="AMD ZCU104", board_part="*:zcu104:*", vivado="2025.2",
         memory="2 GB DDR4-2133, 64 bits", memory_bytes_per_us=2133 * 8),
     "pynq_z2": Board(
-        title="TUL PYNQ-Z2", board_part="*:pynq-z2:*", vivado="2022.1", reference_mhz=50.0,
+        title="TUL PYNQ-Z2", board_part="*:pynq-z2:*", vivado="2024.1", reference_mhz=50.0,
         memory="512 MB DDR3-1050, 16 bits", memory_bytes_per_us=1050 * 2),
 }
 """By the name of the platform. Widths and rates of memories are those that the block designs of the

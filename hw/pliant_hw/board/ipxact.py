@@ -102,12 +102,16 @@ def _add(parent: Element, tag: str, text: object = None, /, **attributes: str) -
     return element
 
 
-def _parameters(parent: Element, values: Mapping[str, object]) -> Element:
+def _parameters(
+    parent: Element, values: Mapping[str, object], identifier: str | None = None
+) -> Element:
+    """Add parameters; with `identifier` before each name, as Vivado knows those of buses."""
     group = _add(parent, "parameters")
     for name, value in values.items():
         parameter = _add(group, "parameter")
         _add(parameter, "name", name)
-        _add(parameter, "value", value)
+        named = {} if identifier is None else {"id": f"{identifier}{name}"}
+        _add(parameter, "value", value, **named)
     return group
 
 
@@ -161,7 +165,7 @@ def _bus(
         pair = _add(maps, "portMap")
         _add(_add(pair, "logicalPort"), "name", logical)
         _add(_add(pair, "physicalPort"), "name", physical)
-    _parameters(bus, parameters)
+    _parameters(bus, parameters, f"BUSIFPARAM_VALUE.{name.upper()}.")
 
 
 def _memory_map(group: Element, config: AcceleratorConfig) -> None:

@@ -88,7 +88,7 @@ set tool_version [version -short]
 if {[package vcompare [regsub {[^0-9.].*} $tool_version {}] @OLDEST@] < 0} {
     error "Vivado $tool_version is older than @OLDEST@"
 }
-puts "pliant: Vivado $tool_version; the board's PYNQ image was built with @MEANT@"
+puts "pliant: Vivado $tool_version; @MEANT@ is meant for this board"
 
 # What an earlier run left must not be taken for the result of this one.
 foreach name {@NAME@.bit @NAME@.hwh @RESULT@} {
