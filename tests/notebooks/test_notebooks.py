@@ -23,7 +23,7 @@ def test_notebooks_are_kept_without_output(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_change_nothing_but_the_device_for_a_board(path):
     sources = [cell.source for cell in code(nbformat.read(path, as_version=4))]
-    assert sum("VirtualDevice" in source for source in sources) == 1
+    assert sum("VirtualBoard" in source for source in sources) == 1
     assert all("device" not in source for source in sources[1:-1])
 
 
