@@ -27,15 +27,21 @@ from pliant.spec.isa import (
     Instruction,
     fields,
 )
+from pliant.spec.platform import PLATFORMS
+from pliant.spec.register_words import member_docs
+from pliant_hw.board.boards import BOARDS, PROCESSING_SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = {
     "sw/pliant/spec": "The contract",
     "hw/pliant_hw": "Hardware",
+    "hw/pliant_hw/board": "Board designs",
     "sw/pliant/compiler": "Compiler",
+    "sw/pliant/driver": "Driver",
     "sim/pliant_sim": "Simulators",
     "sim/pliant_sim/benches": "cocotb benches",
+    "sim/pliant_sim/vivado": "Stand-in for Vivado",
     "models/pliant_models": "Models",
     "models/pliant_models/networks": "Published networks",
     "models/pliant_models/detection": "Object detection",
@@ -85,6 +91,8 @@ def _instruction(kind: type[Instruction]) -> str:
         f"{used} of {8 * INSTRUCTION_BYTES} bits used.",
         code_spans(inspect.cleandoc(kind.__doc__ or "")),
         table(("bits", "field", "width", "values", "meaning"), [*header, *rows]),
+        *(["Rules:\n" + "\n".join(f"- `{rule.relation()}`" + (f", {rule.when}" if rule.when else "")
+                                  for rule in kind.rules)] if kind.rules else []),
     ])
 
 
@@ -107,24 +115,11 @@ def register_tables() -> str:
     for title, kind in (("`control`", registers.Control), ("`status`", registers.Status),
                         ("Interrupts", registers.Interrupt), ("`fault_code`", registers.Fault),
                         ("`fault_unit`", registers.FaultUnit)):
-        docs = _member_docs(kind)
+        docs = member_docs(kind)
         members = [(member.value, f"`{member.name}`", code_spans(docs.get(member.name, "")))
                    for member in kind]
         parts += [f"## {title}", table(("value", "name", "meaning"), members)]
     return "\n\n".join(parts)
-
-
-def _member_docs(kind: type) -> dict[str, str]:
-    """Return the strings that stand below the members of an enumeration."""
-    (tree,) = ast.parse(inspect.getsource(kind)).body
-    assert isinstance(tree, ast.ClassDef)
-    docs = {}
-    for statement, following in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(statement, ast.Assign) and isinstance(following, ast.Expr):
-            assert isinstance(statement.targets[0], ast.Name)
-            assert isinstance(following.value, ast.Constant)
-            docs[statement.targets[0].id] = str(following.value.value)
-    return docs
 
 
 def configuration_table() -> str:
@@ -147,6 +142,30 @@ def configuration_table() -> str:
         ("fingerprint", *(f"`{config.fingerprint:016x}`" for config in PRESETS.values())),
     ]
     return table(("", *(f"`{name}`" for name in PRESETS)), rows)
+
+
+def board_table() -> str:
+    """Return the boards: what is built for them, and with what."""
+    rows = [(f"`{name}`" + (" (legacy)" if item.legacy else ""), BOARDS[name].title,
+             f"`{item.config_name}`", f"`{item.part}`", f"`{BOARDS[name].board_part}`",
+             BOARDS[name].vivado, f"{item.config.board.clock_mhz} MHz",
+             f"0x{item.core_address:08x}", f"0x{item.interrupt_address:08x}")
+            for name, item in PLATFORMS.items()]
+    return table(("board", "maker and name", "configuration", "part", "board file", "Vivado",
+                  "clock", "core at", "interrupt controller at"), rows)
+
+
+def bandwidth_table() -> str:
+    """Return what the core's bus, the port and the memory of each board carry, bytes a cycle."""
+    rows = []
+    for name, item in PLATFORMS.items():
+        config, board = item.config, BOARDS[name]
+        port = PROCESSING_SYSTEMS[item.family]
+        rows.append((f"`{name}`", config.axi_data_bytes, port.memory_port_bytes,
+                     board.memory, f"{board.memory_bytes_per_us / config.board.clock_mhz:.1f}",
+                     config.board.ddr_bytes_per_cycle))
+    return table(("board", "core, each way", "port, each way", "memory", "its peak, both ways",
+                  "memory model, both ways"), rows)
 
 
 def unit_tables() -> str:
@@ -218,6 +237,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for name, function in (("instruction-tables", instruction_tables),
                            ("register-tables", register_tables),
                            ("configuration-table", configuration_table),
+                           ("board-table", board_table),
+                           ("bandwidth-table", bandwidth_table),
                            ("unit-tables", unit_tables),
                            ("command-help", command_help)):
         directive = type(name, (Generated,), {"generate": staticmethod(function)})

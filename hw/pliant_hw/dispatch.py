@@ -11,22 +11,19 @@ from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import (
-    HEADER_BITS,
     INSTRUCTION_BYTES,
     INSTRUCTIONS,
     MAX_TOKENS,
     OPCODE_BITS,
     TOKEN_BITS,
     End,
-    Field,
     Instruction,
-    Post,
-    Source,
     Unit,
     fields,
 )
 from pliant.spec.registers import Fault, FaultUnit
 from pliant_hw.layouts import INDEX_BITS, FaultReport, instruction_layout
+from pliant_hw.legality import AGREE_LATENCY, LEGAL_LATENCY, LegalityChecker
 
 IN_FLIGHT = 8
 """Instructions that a unit may have accepted and not completed."""
@@ -47,8 +44,8 @@ class Dispatcher(wiring.Component):
 
     One instruction every three cycles is decoded. It goes to its unit three cycles after the pulse
     that completes the last instruction it waits for, at the earliest. An instruction that is
-    illegal stops the dispatcher; the fault names it. `end` comes when End has been decoded and
-    every unit is idle.
+    illegal stops the dispatcher and goes to no unit; the fault names it. `end` comes when End has
+    been decoded and every unit is idle.
 
     Parameters
     ----------
@@ -113,11 +110,20 @@ class Dispatcher(wiring.Component):
         m.d.sync += checked.eq(full)
         with m.If(self.program.valid & self.program.ready):
             m.d.sync += [word.eq(self.program.payload), full.eq(1), checked.eq(0)]
-        legal_kinds = Signal(len(INSTRUCTIONS))  # it is a legal one of this kind
-        m.d.sync += legal_kinds.eq(Cat(self._legal(kind, word.word) for kind in INSTRUCTIONS))
-        m.d.comb += legal.eq(legal_kinds.any())
-        ready = Signal()  # decoded and known to be legal or not
+        m.submodules.checker = checker = LegalityChecker(config=self._config)
+        m.d.comb += [checker.word.eq(word.word), legal.eq(checker.legal)]
+        ready = Signal()  # its fields are known to be legal or not
         m.d.comb += ready.eq(full & checked)
+        # What they say together comes a cycle later: the instruction may be in its queue by then,
+        # but `refused` is there before the queue shows it. No new word has come yet.
+        assert LEGAL_LATENCY == 1
+        assert AGREE_LATENCY == 2
+        late = Signal()
+        late_index = Signal(INDEX_BITS, reset_less=True)
+        refused = Signal()
+        refuse = Signal()
+        m.d.comb += refuse.eq(refused | (late & ~checker.agree))
+        m.d.sync += [late.eq(ready & legal), late_index.eq(word.index), refused.eq(refuse)]
         with m.If(taken):
             m.d.sync += [full.eq(0), checked.eq(0)]
 
@@ -125,11 +131,13 @@ class Dispatcher(wiring.Component):
         exhausted = Signal()
         m.d.sync += exhausted.eq(self.exhausted)
         with m.If(~stopped):
-            with m.If(ready & ~legal):
+            with m.If(refused):
+                m.d.sync += [stopped.eq(1), self._report(Fault.ILLEGAL_INSTRUCTION, late_index)]
+            with m.Elif(ready & ~legal):
                 m.d.sync += [stopped.eq(1), self._report(Fault.ILLEGAL_INSTRUCTION, word.index)]
             with m.Elif(overflow.any()):
                 m.d.sync += [stopped.eq(1), self._report(Fault.TOKEN_OVERFLOW, word.index)]
-            with m.Elif(exhausted & ~full & ~self.end_seen):
+            with m.Elif(exhausted & ~full & ~late & ~self.end_seen):
                 m.d.sync += [stopped.eq(1), self._report(Fault.PROGRAM_END, word.index)]
         m.d.comb += self.fault.valid.eq(stopped)
 
@@ -143,7 +151,8 @@ class Dispatcher(wiring.Component):
         sent: dict[Unit, Value] = {}
         for unit, kind in UNIT_INSTRUCTIONS.items():
             consumed[unit], sent[unit], unit_taken, unit_idle = self._queue(
-                m, unit, kind, word, ready & legal & (opcode == kind.opcode), tokens)
+                m, unit, kind, word, ready & legal & (opcode == kind.opcode), tokens,
+                self.halt | refused)
             idle.append(unit_idle)
             with m.If(unit_taken):
                 m.d.comb += taken.eq(1)
@@ -161,7 +170,7 @@ class Dispatcher(wiring.Component):
         # An overflow by the very last instruction is reported in the cycle of `end`, and wins.
         over = Signal()
         m.d.sync += self.end.eq(0)
-        with m.If(self.end_seen & Cat(idle).all() & ~over & ~stopped):
+        with m.If(self.end_seen & Cat(idle).all() & ~over & ~stopped & ~refuse):
             m.d.sync += [self.end.eq(1), over.eq(1)]
         return m
 
@@ -177,6 +186,7 @@ class Dispatcher(wiring.Component):
         word: data.View[data.StructLayout],
         offered: Value,
         tokens: dict[tuple[Unit, Unit], Signal],
+        hold: Value,
     ) -> tuple[Value, Value, Value, Value]:
         """Queue one unit's instructions; return tokens consumed and sent, taken, idle."""
         name = unit.name.lower()
@@ -226,7 +236,7 @@ class Dispatcher(wiring.Component):
         in_flight = Signal(range(IN_FLIGHT + 1), name=f"{name}_in_flight")
         m.d.sync += [
             satisfied.eq(queue.r_rdy & complete & (in_flight != IN_FLIGHT)
-                         & ~self.halt & ~start),
+                         & ~hold & ~start),
             in_flight.eq(in_flight + start - done),
         ]
         with m.If(start):
@@ -234,44 +244,3 @@ class Dispatcher(wiring.Component):
         with m.If(done):
             m.d.comb += sent.eq(signals.r_data)
         return consumed, sent, taken, ~queue.r_rdy & (queue.w_level == 0) & (in_flight == 0)
-
-    def _legal(self, kind: type[Instruction], raw: Value) -> Value:
-        """Return whether a word is an instruction of this kind whose fields are in range."""
-        end = HEADER_BITS
-        conditions = [raw[:OPCODE_BITS] == kind.opcode]
-        for field in fields(kind):
-            end = field.offset + field.width
-            conditions += self._field_conditions(
-                field, raw[field.offset:end].as_signed() if field.signed
-                else raw[field.offset:end])
-        conditions.append(~raw[end:].any())
-        if kind is Post:
-            conditions += self._post_conditions(raw)
-        return Cat(conditions).all()
-
-    def _post_conditions(self, raw: Value) -> list[Value]:
-        """Return what :meth:`pliant.spec.isa.Post.check` asks of several fields together."""
-        layout = data.StructLayout({
-            name: field.shape for name, field in instruction_layout(Post) if name != "index"})
-        post = data.View(layout, raw[HEADER_BITS:HEADER_BITS + layout.size])
-        return [
-            (post.source != Source.ACCUMULATOR) | (post.groups <= self._config.groups_per_tile),
-            ~post.parameters[:(self._config.cols - 1).bit_length()].any(),
-            post.clip_min <= post.clip_max,
-            post.add_clip_min <= post.add_clip_max,
-        ]
-
-    def _field_conditions(self, field: Field, value: Value) -> list[Value]:
-        conditions = []
-        full = 1 << field.width
-        if not field.signed and field.minimum > 0:
-            assert field.minimum == 1
-            conditions.append(value.any())
-        if not field.signed and field.maximum < full - 1:
-            conditions.append(value <= field.maximum)
-        if field.depth is not None:
-            limit = getattr(self._config, field.depth)
-            if limit < full:
-                conditions.append(~value[(limit - 1).bit_length():].any())
-        return conditions
-

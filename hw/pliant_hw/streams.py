@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Shape, Signal, Value
+from amaranth import Module, Mux, Shape, Signal, Value
 from amaranth.hdl import ShapeLike
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 
@@ -113,14 +113,27 @@ class StreamQueue(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.fifo = fifo = SyncFIFO(width=self._width, depth=self._depth)
+        # Whether it is empty or full is known with the level, not found from it.
+        storage: Memory[Any, Any] = Memory(shape=self._width, depth=self._depth, init=[])
+        m.submodules.storage = storage
+        write, read = storage.write_port(), storage.read_port(domain="comb")
+        filled, room = Signal(), Signal(init=1)
+        written, taken = Signal(), Signal()
         m.d.comb += [
-            fifo.w_data.eq(Value.cast(self.input.payload)),
-            fifo.w_en.eq(self.input.valid),
-            self.input.ready.eq(fifo.w_rdy),
-            Value.cast(self.output.payload).eq(fifo.r_data),
-            self.output.valid.eq(fifo.r_rdy),
-            fifo.r_en.eq(self.output.ready),
-            self.level.eq(fifo.r_level),
+            self.input.ready.eq(room), self.output.valid.eq(filled),
+            written.eq(self.input.valid & room), taken.eq(self.output.ready & filled),
+            write.en.eq(written), write.data.eq(Value.cast(self.input.payload)),
+            Value.cast(self.output.payload).eq(read.data),
         ]
+        m.d.sync += [
+            self.level.eq(self.level + written - taken),
+            filled.eq(written | (self.level > 1) | ((self.level == 1) & ~taken)),
+            room.eq(taken | (self.level < self._depth - 1)
+                    | ((self.level == self._depth - 1) & ~written)),
+        ]
+        wraps = self._depth & (self._depth - 1) == 0
+        for port, moves in ((write, written), (read, taken)):
+            with m.If(moves):
+                m.d.sync += port.addr.eq(port.addr + 1 if wraps else Mux(
+                    port.addr == self._depth - 1, 0, port.addr + 1))
         return m

@@ -14,6 +14,7 @@ from amaranth.lib import wiring
 
 from pliant.spec.config import AcceleratorConfig
 from pliant_hw.array import ArrayFactory, MatrixArray
+from pliant_hw.clocked import clocked
 from pliant_hw.top import PliantCore
 
 # One `initial` block with nothing but zero words of memories. Verilog simulators start memories at
@@ -53,7 +54,7 @@ def component_to_verilog(
         component, name=name, ports=flat_ports(component) if ports is None else ports,
         emit_src=False, strip_internal_attrs=True,
     )
-    return strip_zero_initialization(text)
+    return clocked(strip_zero_initialization(text))
 
 
 def strip_zero_initialization(text: str) -> str:

@@ -115,7 +115,7 @@ class Walker(wiring.Component):
         advance = Signal()  # all stages move together
         m.d.comb += advance.eq(~self.position.valid | self.position.ready)
 
-        # Stage 0: counters and coordinates. `nest` holds the sizes of the inner loops less one.
+        # Stage 0: counters and coordinates.
         nest: Any = Signal(NEST)
         tag = Signal(self._tag)
         running = Signal()
@@ -130,11 +130,12 @@ class Walker(wiring.Component):
             Signal(coordinate, name=name) for name in ("start_y", "start_x", "y", "x")
         )
 
-        inner_x_last = Signal()
-        inner_last = Signal()
-        # Whether the outer loops are at their ends is found as their indices change: in the same
-        # cycle it would be too deep. `one_...` are loops of one round, `..._end` the indices of the
-        # last round but one.
+        # Whether loops are at their ends is found as their indices change: in the same cycle it
+        # would be too deep. `one_...` are loops of one round, `..._end` the indices of the last
+        # round but one.
+        inner_x_last, inner_y_last, inner_last = Signal(), Signal(), Signal()
+        one_inner_x, one_inner_y = Signal(), Signal()
+        inner_x_end, inner_y_end = Signal(SIZE_BITS), Signal(SIZE_BITS)
         outer_x_last, outer_y_last, group_last = Signal(), Signal(), Signal()
         one_outer_x, one_outer_y = Signal(), Signal()
         outer_x_end, outer_y_end = Signal(SIZE_BITS), Signal(SIZE_BITS)
@@ -142,23 +143,24 @@ class Walker(wiring.Component):
         outer_last = Signal()
         last = Signal()
         m.d.comb += [
-            inner_x_last.eq(inner_x == nest.inner_width),
-            inner_last.eq(inner_x_last & (inner_y == nest.inner_height)),
+            inner_last.eq(inner_x_last & inner_y_last),
             outer_last.eq(outer_x_last & outer_y_last),
             last.eq(inner_last & outer_last & group_last),
             self.nest.ready.eq(~running | (advance & last)),
         ]
 
         with m.If(running & advance):
-            m.d.sync += [inner_x.eq(inner_x + 1), x.eq(x + nest.inner_step_x)]
+            m.d.sync += [inner_x.eq(inner_x + 1), x.eq(x + nest.inner_step_x),
+                         inner_x_last.eq(inner_x == inner_x_end)]
             with m.If(inner_x_last):
-                m.d.sync += [inner_x.eq(0), x.eq(start_x),
-                             inner_y.eq(inner_y + 1), y.eq(y + nest.inner_step_y)]
+                m.d.sync += [inner_x.eq(0), x.eq(start_x), inner_x_last.eq(one_inner_x),
+                             inner_y.eq(inner_y + 1), y.eq(y + nest.inner_step_y),
+                             inner_y_last.eq(inner_y == inner_y_end)]
             with m.If(inner_last):
                 next_x = start_x + nest.outer_step_x
                 next_y = start_y + nest.outer_step_y
                 m.d.sync += [
-                    inner_y.eq(0), y.eq(start_y), first.eq(0),
+                    inner_y.eq(0), y.eq(start_y), inner_y_last.eq(one_inner_y), first.eq(0),
                     outer_x.eq(outer_x + 1), start_x.eq(next_x), x.eq(next_x),
                     outer_x_last.eq(outer_x == outer_x_end),
                 ]
@@ -181,7 +183,9 @@ class Walker(wiring.Component):
             new = self.nest.payload.nest
             m.d.sync += [
                 nest.eq(new), tag.eq(self.nest.payload.tag), running.eq(1), first.eq(1),
-                *(nest[size].eq(new[size] - 1) for size in ("inner_width", "inner_height")),
+                inner_x_end.eq(new.inner_width - 2), inner_y_end.eq(new.inner_height - 2),
+                inner_x_last.eq(new.inner_width == 1), one_inner_x.eq(new.inner_width == 1),
+                inner_y_last.eq(new.inner_height == 1), one_inner_y.eq(new.inner_height == 1),
                 outer_x_end.eq(new.outer_width - 2), outer_y_end.eq(new.outer_height - 2),
                 group_end.eq(new.groups - 2),
                 group_base.eq(new.base), group.eq(0), group_last.eq(new.groups == 1),

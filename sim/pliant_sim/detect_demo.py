@@ -96,7 +96,7 @@ def detect(
         raise ValueError(f"images = {images} must be 1 to {MAX_IMAGES}")
     from pliant_models.detection.average_precision import mean_average_precision
     from pliant_models.detection.decoding import decode_integers
-    from pliant_models.detection.detector import NAME, load
+    from pliant_models.detection.detector import NAME, load, output_scales
     from pliant_models.detection.drawing import draw
     from pliant_models.detection.scenes import CLASSES, scenes
     from pliant_models.export import model_integers
@@ -121,7 +121,8 @@ def detect(
     comparisons.append(comparison)
 
     shipped = found[0]
-    detections = decode_integers(graph, [shipped[name] for name in graph.outputs])
+    detections = decode_integers(output_scales(graph),
+                                 [shipped[name] for name in graph.outputs])
     output.mkdir(parents=True, exist_ok=True)
     picture = output / f"{NAME}.png"
     draw(drawn.pixels(), detections, picture)

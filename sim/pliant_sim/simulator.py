@@ -208,7 +208,8 @@ class InstructionSimulator:
         def read(info: TensorInfo) -> NDArray[np.int8]:
             size = _tensor_bytes(self.config, info)
             memory = state.segments[info.segment][:, info.offset:info.offset + size]
-            images = [unpack_features(self.config, row, info.shape) for row in memory]
+            images = [info.restore(unpack_features(self.config, row, info.shape))
+                      for row in memory]
             return np.stack(images) if batched else images[0]
 
         outputs = [read(info) for info in program.outputs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from pliant.commands.errors import explain
 from pliant.commands.values import plain
 from pliant.spec.config import PRESETS, AcceleratorConfig, preset
+from pliant.spec.platform import PLATFORMS, platform
 
 FAILURE = 2
 """Exit code for errors of input, configuration, program or hardware; click's for wrong usage."""
@@ -69,24 +71,55 @@ def main() -> None:
 
 
 @main.command()
-@config_option("Configuration", "pynq_z2")
+@config_option("Configuration; pynq_z2 if neither this nor --board is given")
+@click.option("--board", "board_name", metavar="NAME",
+              help="Write all that the bitstream of a board is made of, for Vivado: "
+                   f"{', '.join(PLATFORMS)}.")
+@click.option("--record", is_flag=True,
+              help="With --board: add the bitstream that Vivado made to the manifest.")
 @click.option("-o", "--output", type=click.Path(path_type=Path),
-              help="Verilog file; build/pliant_NAME.v if not given.")
+              help="Verilog file, build/pliant_NAME.v if not given; with --board a directory, "
+                   "build/NAME if not given.")
 @click.option("--array", type=click.Choice(["packed", "plain"]), default="packed",
               show_default=True,
               help="Matrix array: of DSP slices of the configuration's device, or for simulators.")
 @json_option
 def build(
-    config_name: str, output: Path | None, array: Literal["packed", "plain"], as_json: bool
+    config_name: str | None, board_name: str | None, record: bool, output: Path | None,
+    array: Literal["packed", "plain"], as_json: bool,
 ) -> None:
-    """Write the Verilog of a configuration."""
+    """Write the Verilog of a configuration, or the sources of a board's bitstream."""
+    if board_name is not None:
+        if config_name is not None or array != "packed":
+            raise click.UsageError("--board has its own configuration, with the packed array")
+        build_for_board(board_name, record, output, as_json)
+        return
+    if record:
+        raise click.UsageError("--record needs --board")
     from pliant.commands.build import build as function
 
-    config = preset(config_name)
+    config = preset(config_name or "pynq_z2")
     result = function(config, output or Path("build") / f"pliant_{config.name}.v", array)
     report(result, as_json, lambda: (
         f"{result.path}: {result.lines} lines of Verilog for {result.config}, "
         f"matrix array {result.array}"))
+
+
+def build_for_board(name: str, recording: bool, output: Path | None, as_json: bool) -> None:
+    """Write or record the build of a board, and say so."""
+    from pliant.commands.build import build_board, record
+
+    board = platform(name)
+    directory = output or Path("build") / board.name
+    if recording:
+        manifest = record(board, directory)
+        report(manifest.document(), as_json, lambda: f"{manifest.path}: bitstream recorded")
+        return
+    result = build_board(board, directory)
+    report(result, as_json, lambda: (
+        f"{result.directory}: {len(result.files)} files for {result.board}, configuration "
+        f"{result.config}, matrix array {result.array}; next:\n"
+        f"vivado -mode batch -source {result.directory / 'build.tcl'}"))
 
 
 @main.command()
@@ -96,19 +129,22 @@ def build(
               help="Program file; build/NETWORK_NAME.pliant if not given.")
 @click.option("--stages", type=click.Path(file_okay=False, path_type=Path),
               help="Directory for the graph after every pass, printed and drawn (Graphviz).")
+@click.option("--examples", type=click.Path(dir_okay=False, path_type=Path),
+              help="File (.npz) for images to run the network on, with labels where known.")
 @click.option("--keep-tensors", is_flag=True,
               help="Write every layer's result to memory, to be read after a run.")
 @json_option
 def compile(
     network: str, config_name: str, output: Path | None, keep_tensors: bool,
-    stages: Path | None, as_json: bool,
+    stages: Path | None, examples: Path | None, as_json: bool,
 ) -> None:
-    """Compile NETWORK (digits, resnet50, mobilenetv2, codenet_a, ...) to a program file."""
+    """Compile NETWORK (digits, detector, resnet50, codenet_a, ...) to a program file."""
     from pliant.commands.compile import compile as function
 
     config = preset(config_name)
     path = output or Path("build") / f"{network}_{config.name}.pliant"
-    result = function(network, config, path, keep_tensors=keep_tensors, stages=stages)
+    result = function(network, config, path, keep_tensors=keep_tensors, stages=stages,
+                      examples=examples)
     report(result, as_json, lambda: (
         f"{result.path}: {result.network} for {result.config}, {result.layers} layers, "
         f"{result.instructions} instructions, {result.macs} MACs, "
@@ -310,26 +346,35 @@ def bench(network: str | None, every: bool, config_name: str, as_json: bool) -> 
               help="The matrix array of the simulators instead of the one packed into DSPs.")
 @click.option("--ecp5", is_flag=True,
               help="Place and route each unit on an ECP5 instead: a portable yardstick of clocks.")
+@click.option("--nextpnr", "chipdb", metavar="CHIPDB", type=click.Path(path_type=Path),
+              help="Place and route the unit on its device instead, with the nextpnr-xilinx on "
+                   "the path and this chip database. An experiment.")
 @json_option
 def synth(
     config_name: str, unit: str, device_name: str | None, settings: tuple[str, ...],
-    plain_array: bool, ecp5: bool, as_json: bool,
+    plain_array: bool, ecp5: bool, chipdb: Path | None, as_json: bool,
 ) -> None:
     """Synthesise a configuration with Yosys: area by unit, and the longest paths."""
+    if ecp5 and chipdb is not None:
+        raise click.UsageError("give either --ecp5 or --nextpnr")
     from rich.console import Console
 
     from pliant.commands.bench import wide_console
+    from pliant.commands.route import route, route_tables
     from pliant.commands.synth import synth as area
     from pliant.commands.synth import tables
     from pliant.commands.yardstick import yardstick, yardstick_tables
 
     function: Callable[..., Any] = yardstick if ecp5 else area
+    show: Callable[..., Any] = yardstick_tables if ecp5 else tables
+    if chipdb is not None:
+        function, show = functools.partial(route, chipdb=chipdb), route_tables
     result = function(preset(config_name), settings=settings, device_name=device_name, unit=unit,
                       plain_array=plain_array, console=Console(stderr=True))
     if as_json:
         click.echo(json.dumps(plain(result), indent=2))
     else:
-        wide_console().print((yardstick_tables if ecp5 else tables)(result))
+        wide_console().print(show(result))
 
 
 @main.group()
@@ -374,9 +419,14 @@ def overlay(
               help="Address to listen at. Anyone who reaches it may use the board.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7967, show_default=True,
               help="Port to listen at; 0 for any. PYNQ's client knows the default alone.")
+@click.option("--web", is_flag=True,
+              help="Serve a page, too, on which digits are drawn that the core classifies.")
+@click.option("--web-port", type=click.IntRange(0, 65535), default=8080, show_default=True,
+              help="Port of that page; 0 for any.")
 @json_option
 def serve(
-    config_name: str, platform_name: str | None, host: str, port: int, as_json: bool
+    config_name: str, platform_name: str | None, host: str, port: int, web: bool, web_port: int,
+    as_json: bool,
 ) -> None:
     """Serve a virtual board to PYNQ.remote until interrupted (Ctrl-C or SIGTERM)."""
     from pliant.commands.board import Left, Served, platform_for
@@ -390,10 +440,12 @@ def serve(
         report(served, as_json, lambda: (
             f"virtual board {served.platform} ({served.family}) with configuration "
             f"{served.config} ({served.fingerprint}) at {served.host}:{served.port}; for its "
-            f"clients: PYNQ_REMOTE_DEVICES={served.host}"))
+            f"clients: PYNQ_REMOTE_DEVICES={served.host}"
+            + (f"\ndraw digits at {served.page}" if served.page else "")))
 
     def text(left: Left) -> str:
         return f"ended; clients left {left.buffers} buffers of {left.buffer_bytes} bytes"
 
-    left = function(config, where, host=host, port=port, announce=announce)
+    left = function(config, where, host=host, port=port,
+                    web_port=web_port if web else None, announce=announce)
     report(left, as_json, lambda: text(left))

@@ -27,9 +27,10 @@ def test_a_signal_ends_the_server(number: signal.Signals) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     try:
         assert process.stdout is not None
-        served = json.loads("".join(process.stdout.readline() for _ in range(8)))
+        served = json.loads("".join(process.stdout.readline() for _ in range(9)))
         assert (served["platform"], served["config"], served["host"]) == (
             "pynq_z2", "tiny", "127.0.0.1")
+        assert served["page"] is None
         with socket.create_connection(("127.0.0.1", served["port"]), 5):
             pass
         process.send_signal(number)

@@ -61,6 +61,18 @@ def test_compile_writes_a_program_for_the_configuration(digits):
     assert printed["instructions"] == len(program.decoded())
     assert printed["macs"] == program.macs > 0
     assert printed["layers"] == len(program.layers)
+    assert printed["examples"] == 0
+
+
+def test_compile_writes_images_to_run_the_network_on(tmp_path):
+    path = tmp_path / "new" / "examples.npz"
+    printed = run_json("compile", "digits", "--config", "tiny", "-o", tmp_path / "digits.pliant",
+                       "--examples", path)
+    program, examples = load_program(tmp_path / "digits.pliant"), np.load(path)
+    assert printed["examples"] == len(examples["images"]) == len(examples["labels"]) == 360
+    assert examples["images"].shape[1:] == program.inputs[0].image_shape
+    with pytest.raises(TypeError, match="give a network by its name"):
+        compile(layer_graph(), CONFIG, tmp_path / "a.pliant", examples=path)
 
 
 def test_compile_takes_a_graph_and_keeps_tensors_on_request(tmp_path):

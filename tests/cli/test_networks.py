@@ -12,7 +12,7 @@ from pliant_models import networks
 def test_every_network_is_known_by_name():
     assert set(IMAGENET) == set(networks.NETWORKS)
     assert set(DETECTORS) == set(networks.DETECTORS)
-    assert set(NETWORKS) == {"digits", *networks.NETWORKS, *networks.DETECTORS}
+    assert set(NETWORKS) == {"digits", "detector", *networks.NETWORKS, *networks.DETECTORS}
 
 
 def test_compile_and_simulate_take_an_imagenet_network_and_say_that_it_takes_a_while(

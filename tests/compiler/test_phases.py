@@ -11,7 +11,7 @@ import pytest
 
 from pliant.compiler import compile_graph
 from pliant.compiler.compile import optimize
-from pliant.compiler.graph import DepthwiseConvolution, Graph, Upsample
+from pliant.compiler.graph import Convolution, DepthwiseConvolution, Graph, Upsample
 from pliant.compiler.operation import operations
 from pliant.compiler.phases import phase_weights
 from pliant.compiler.reference import evaluate
@@ -74,13 +74,27 @@ def test_pointwise_layers_read_the_small_tensor(builder: Builder) -> None:
     assert [node.output.shape[1:] for node in moved.nodes[:2]] == [(5, 7), (5, 7)]
 
 
-def test_an_upsampled_tensor_that_others_read_stays(builder: Builder) -> None:
+@pytest.mark.parametrize("other", ["convolution", "output"])
+def test_pointwise_layers_skip_the_copies_in_a_tensor_that_others_read(
+    builder: Builder, other: str
+) -> None:
     net = builder(0, (6, 5, 7), 16)
     large = net.upsample(net.convolution(net.input, 12, 1))
-    graph = net.graph(net.convolution(large, 4, 1), net.convolution(large, 4, 3))
+    result = net.convolution(large, 4, 1)
+    graph = net.graph(result, large if other == "output" else net.convolution(large, 4, 3))
+    moved = delay_upsampling(graph)
+    [reader] = [node for node in moved.nodes if isinstance(node, Convolution)
+                and large.name in node.inputs and node.weight.shape[2:] == (1, 1)]
+    assert reader.stride == (2, 2)
+    assert reader.output.shape == (4, 5, 7)
+    assert large.name in moved.tensors()
+    check(graph, TINY)
+
+
+def test_an_upsampled_tensor_that_no_pointwise_layer_reads_stays(builder: Builder) -> None:
+    net = builder(0, (6, 5, 7), 16)
+    graph = net.graph(net.convolution(net.upsample(net.convolution(net.input, 12, 1)), 4, 3))
     assert delay_upsampling(graph).nodes == graph.nodes
-    output = net.graph(net.convolution(large, 4, 1), large)
-    assert delay_upsampling(output).nodes == output.nodes
 
 
 def test_phases_add_up_the_taps_that_see_one_pixel() -> None:

@@ -1,4 +1,4 @@
-"""First layers with few channels: kernel columns go into the lanes."""
+"""First layers with few channels: kernel positions go into the lanes."""
 
 import dataclasses
 
@@ -39,7 +39,9 @@ def passes(graph: Graph, name: str) -> int:
 
 
 @pytest.mark.parametrize(("channels", "kernel", "stride", "expected"), [
-    (3, 3, 1, 3), (3, 7, 2, 14), (1, 5, 1, 5), (4, 4, 1, 4),
+    (3, 3, 1, 2), (3, 7, 2, 10), (1, 5, 1, 2),
+    (4, 4, 1, 4),  # as many with rows in the lanes
+    (3, 7, 1, 14),  # with rows in the lanes the input would take ten times the bytes
 ])
 def test_passes_of_a_packed_first_layer(
     channels: int, kernel: int, stride: int, expected: int
@@ -48,7 +50,8 @@ def test_passes_of_a_packed_first_layer(
 
 
 @pytest.mark.parametrize("name", ["tiny", "pynq_z2", "ultra96"])
-@pytest.mark.parametrize(("channels", "kernel", "stride"), [(3, 3, 1), (3, 7, 2), (1, 5, 3)])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride"), [(3, 3, 1), (3, 7, 2), (3, 7, 1), (1, 5, 3)])
 def test_packed_layers_keep_their_integers_through_a_program_file(
     name: str, channels: int, kernel: int, stride: int, tmp_path: object
 ) -> None:

@@ -1,88 +1,140 @@
-"""Manifests of bitstreams, and cores identified by their fingerprint."""
-
-from __future__ import annotations
+"""Manifests: read back as written, every damage named, nothing loaded that does not fit."""
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Callable
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pliant.driver.faults import DriverError, HardwareMismatchError
 from pliant.driver.manifest import (
-    BitstreamManifest,
+    Bitstream,
+    Manifest,
     ManifestError,
-    identify_configuration,
-    load_manifest,
+    read_manifest,
+    sha256,
 )
-from pliant.spec.config import PRESETS, preset
-from pliant.spec.registers import REGISTERS
+from pliant.spec.config import ISA_VERSION, preset
 
-CUSTOM = dataclasses.replace(preset("ultra96"), name="mine", weight_depth=2048)
-
-
-def make(**changes: object) -> BitstreamManifest:
-    values = {"board": "ultra96", "config": CUSTOM, "clock_mhz": 187.5, "tool": "Vivado 2024.1"}
-    return BitstreamManifest(**(values | changes))  # type: ignore[arg-type]
+CONFIG = preset("tiny")
 
 
-def core_of(fingerprint: int) -> Callable[[int], int]:
-    address = REGISTERS["fingerprint"].address
-    return {address: fingerprint & 0xFFFF_FFFF, address + 4: fingerprint >> 32}.__getitem__
+@pytest.fixture
+def manifest(tmp_path):
+    """A manifest with a recorded bitstream, and the files it speaks of."""
+    for name, content in (("core.v", b"module"), ("b.bit", b"bits"), ("b.hwh", b"<xml/>")):
+        (tmp_path / name).write_bytes(content)
+    made = Manifest(
+        board="ultra96", part="xczu3eg", core="pliant:ip:pliant_core:1.0", config=CONFIG,
+        generator="pliant", generator_version="0.1.0", clock_mhz=250,
+        sources={"core.v": sha256(tmp_path / "core.v")},
+        bitstream=Bitstream(
+            file="b.bit", sha256=sha256(tmp_path / "b.bit"), handoff="b.hwh",
+            handoff_sha256=sha256(tmp_path / "b.hwh"), tool="Vivado", tool_version="2024.1",
+            setup_slack_ns=0.01, hold_slack_ns=0.02))
+    made.save(tmp_path / "manifest.json")
+    return read_manifest(tmp_path)
 
 
-def test_a_manifest_reads_back(tmp_path: Path) -> None:
-    path = tmp_path / "pliant.json"
-    for manifest in (make(), make(bitstream_sha256="ab" * 32)):
-        manifest.save(path)
-        assert load_manifest(path) == manifest
+def rewrite(manifest, change):
+    document = json.loads(manifest.path.read_text())
+    change(document)
+    manifest.path.write_text(json.dumps(document))
+    return manifest.path
 
 
-def test_a_manifest_belongs_to_one_bitstream(tmp_path: Path) -> None:
-    path = tmp_path / "pliant.bit"
-    path.write_bytes(b"bits")
-    make(bitstream_sha256=hashlib.sha256(b"bits").hexdigest()).require_bitstream(path)
-    path.write_bytes(b"bats")
-    with pytest.raises(ManifestError, match="not of one build"):
-        make(bitstream_sha256=hashlib.sha256(b"bits").hexdigest()).require_bitstream(path)
-    with pytest.raises(ManifestError):
-        make().require_bitstream(path)
+def test_what_is_written_is_read_back_with_every_field(manifest, tmp_path):
+    assert manifest.config == CONFIG
+    assert manifest.config.board == CONFIG.board
+    manifest.save(tmp_path / "again.json")
+    assert read_manifest(tmp_path / "again.json") == manifest
+    document = json.loads((tmp_path / "again.json").read_text())
+    assert document["fingerprint"] == f"{CONFIG.fingerprint:016x}"
+    assert set(document["config"]) == {item.name for item in dataclasses.fields(CONFIG)}
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"format": "other"}, "format is 'other'"),
-    ({"isa_version": 99}, "instruction set version 99.*build the bitstream again"),
-    ({"fingerprint": "0"}, "not that of its configuration"),
-    ({"config": {"name": "x"}}, "damaged"),
-    ({"clock_mhz": "fast"}, "damaged"),
+def test_a_manifest_without_bitstream_says_so(manifest):
+    path = rewrite(manifest, lambda document: document.update(bitstream=None))
+    with pytest.raises(ManifestError, match=r"manifest\.json: field 'bitstream' is null"):
+        read_manifest(path).check_bitstream()
+
+
+@pytest.mark.parametrize(("field", "change"), [
+    ("board", lambda d: d.pop("board")),
+    ("surprise", lambda d: d.update(surprise=1)),
+    ("clock_mhz", lambda d: d.update(clock_mhz="fast")),
+    ("isa_version", lambda d: d.update(isa_version=True)),
+    ("format", lambda d: d.update(format="pliant-manifest-0")),
+    ("config.rows", lambda d: d["config"].pop("rows")),
+    ("config.colour", lambda d: d["config"].update(colour=3)),
+    ("config.board.clock_mhz", lambda d: d["config"]["board"].update(clock_mhz=None)),
+    ("config", lambda d: d["config"].update(rows=5)),
+    ("fingerprint", lambda d: d["config"].update(weight_depth=2048)),
+    ("sources.core.v", lambda d: d["sources"].update({"core.v": 1})),
+    ("bitstream.sha256", lambda d: d["bitstream"].pop("sha256")),
+    ("bitstream.hold_slack_ns", lambda d: d["bitstream"].update(hold_slack_ns="0")),
+    ("bitstream", lambda d: d.update(bitstream=[])),
 ])
-def test_damaged_manifests_are_refused_by_name(
-    tmp_path: Path, change: dict[str, object], message: str
-) -> None:
-    path = tmp_path / "pliant.json"
-    make().save(path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ManifestError, match=f"pliant.json.*{message}"):
-        load_manifest(path)
+def test_errors_name_the_file_and_the_field(manifest, field, change):
+    path = rewrite(manifest, change)
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    assert str(path) in str(caught.value)
+    assert f"field '{field}'" in str(caught.value)
 
 
-def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "pliant.json"
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(DriverError, match="not a bitstream manifest"):
-        load_manifest(path)
+def test_what_is_no_json_is_refused(manifest):
+    manifest.path.write_text("{")
+    with pytest.raises(ManifestError, match=r"manifest\.json: not JSON"):
+        read_manifest(manifest.path)
+    manifest.path.write_text("[]")
+    with pytest.raises(ManifestError, match="not an object"):
+        read_manifest(manifest.path)
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_identified(name: str) -> None:
-    assert identify_configuration(core_of(preset(name).fingerprint)) == preset(name)
+def test_another_configuration_is_refused_with_what_differs(manifest):
+    manifest.check(CONFIG)
+    manifest.check(dataclasses.replace(CONFIG, name="same"))
+    with pytest.raises(ManifestError, match="rows is 4, not 16"):
+        manifest.check(preset("pynq_z2"))
 
 
-def test_other_cores_are_identified_by_their_manifest_alone() -> None:
-    assert identify_configuration(core_of(CUSTOM.fingerprint), make()) == CUSTOM
-    with pytest.raises(HardwareMismatchError, match=r"no preset's.*give the configuration"):
-        identify_configuration(core_of(CUSTOM.fingerprint))
-    with pytest.raises(HardwareMismatchError, match="the manifest describes 'mine'"):
-        identify_configuration(core_of(preset("tiny").fingerprint), make())
+def test_a_program_for_another_configuration_is_refused(manifest):
+    def program(fingerprint):
+        return SimpleNamespace(network="n", config_name="other", fingerprint=fingerprint)
+
+    manifest.check(CONFIG, program(CONFIG.fingerprint))
+    with pytest.raises(ManifestError, match="program 'n' is compiled for 'other'"):
+        manifest.check(CONFIG, program(CONFIG.fingerprint ^ 1))
+
+
+def test_another_version_of_the_instruction_set_is_refused(manifest):
+    path = rewrite(manifest, lambda d: d.update(isa_version=ISA_VERSION + 1, fingerprint="0"))
+    with pytest.raises(ManifestError, match="field 'isa_version' is"):
+        read_manifest(path).check(CONFIG)
+
+
+@pytest.mark.parametrize(("name", "field"), [("b.bit", "sha256"), ("b.hwh", "handoff_sha256")])
+def test_a_file_that_is_not_the_recorded_one_is_refused(manifest, name, field):
+    assert manifest.check_bitstream() == manifest.path.parent / "b.bit"
+    (manifest.path.parent / name).write_bytes(b"other")
+    with pytest.raises(ManifestError, match=f"field 'bitstream.{field}' is .*, but {name} has"):
+        manifest.check_bitstream()
+
+
+def test_changed_sources_are_found(manifest):
+    assert manifest.changed_sources() == []
+    (manifest.path.parent / "core.v").write_bytes(b"other")
+    assert manifest.changed_sources() == ["core.v"]
+    (manifest.path.parent / "core.v").unlink()
+    assert manifest.changed_sources() == ["core.v"]
+
+
+def test_the_form_that_is_documented_has_these_fields(manifest):
+    text = (Path(__file__).parents[2] / "bitstreams" / "README.md").read_text()
+    (block,) = re.findall(r"```json\n(.*?)```", text, re.S)
+    form, document = json.loads(block), manifest.document()
+    assert list(form) == list(document)
+    assert list(form["bitstream"]) == list(document["bitstream"])
+    assert form["format"] == document["format"]

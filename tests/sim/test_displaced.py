@@ -77,9 +77,9 @@ def test_new_offsets_replace_samples_that_are_kept() -> None:
 
 
 def test_offsets_that_pass_their_memory_are_refused() -> None:
-    with pytest.raises(InstructionError, match="pass offset_depth = 512 of 'tiny'"):
+    with pytest.raises(InstructionError, match="at most offset_depth = 512 of 'tiny'"):
         Matrix(offsets=Offsets.PER_TAP, out_height=8, out_width=8, offset_groups=9).check(TINY)
-    with pytest.raises(InstructionError, match="pass mask_depth = 256 of 'tiny'"):
+    with pytest.raises(InstructionError, match="at most mask_depth = 256 of 'tiny'"):
         Matrix(offsets=Offsets.MODULATED, out_height=8, out_width=8, mask_groups=5).check(TINY)
 
 

@@ -65,7 +65,7 @@ def test_depths_of_a_configuration_bound_addresses() -> None:
 
 
 @pytest.mark.parametrize(("post", "message"), [
-    (Post(groups=3), "Post.groups = 3 must be at most cols / lanes = 2"),
+    (Post(groups=3), "Post.groups = 3 must be at most groups_per_tile = 2"),
     (Post(parameters=4), "Post.parameters = 4 must be a multiple of cols = 8"),
     (Post(clip_min=5, clip_max=4), "Post.clip_min = 5 must not exceed clip_max"),
     (Post(add_clip_min=5, add_clip_max=4), "Post.add_clip_min = 5 must not exceed"),

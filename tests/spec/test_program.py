@@ -26,16 +26,17 @@ TINY = preset("tiny")
 @pytest.fixture
 def program() -> Program:
     constants = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
-    unfolding = Unfolding(shape=(1, 8, 8), kernel=3, stride=1, dilation=1, left=1, columns=8,
-                          fill=-3)
+    unfolding = Unfolding(shape=(1, 8, 8), kernel=(1, 3), stride=(1, 1), dilation=(1, 1),
+                          before=(0, 1), size=(8, 8), fill=-3)
     image = TensorInfo(name="x", shape=(3, 8, 8), segment=Segment.INPUT, offset=0, scale=0.5,
                        zero_point=-3, unfolding=unfolding)
     result = TensorInfo(name="y", shape=(4, 8, 8), segment=Segment.OUTPUT, offset=64, scale=0.25,
                         zero_point=0)
+    moved = dataclasses.replace(result, segment=Segment.SCRATCH, channels=(2, 0, 3))
     optional = {field.name: 7 for field in dataclasses.fields(LayerInfo)
                 if field.name not in ("name", "kind", "macs", "instructions", "output")}
     layer = LayerInfo(name="conv", kind="convolution", macs=123, instructions=((0, 1), (2, 3)),
-                      output=result, **optional)  # type: ignore[arg-type]
+                      output=moved, **optional)  # type: ignore[arg-type]
     return Program(
         network="net", config_name="tiny", fingerprint=TINY.fingerprint,
         instructions=Load().encode() * 3 + End().encode(), constants=constants, scratch_bytes=640,
@@ -50,6 +51,13 @@ def path(program: Program, tmp_path: Path) -> Path:
 
 def test_a_saved_program_is_loaded_unchanged(program: Program, path: Path) -> None:
     assert load_program(path, TINY) == program
+
+
+def test_moved_channels_are_read_in_the_networks_order(program: Program) -> None:
+    [info] = program.kept
+    tensor = np.arange(4 * 8 * 8, dtype=np.uint8).view(np.int8).reshape(4, 8, 8)
+    np.testing.assert_array_equal(info.restore(tensor), tensor[[2, 0, 3]])
+    np.testing.assert_array_equal(program.outputs[0].restore(tensor), tensor)
 
 
 def test_each_instruction_has_the_layer_whose_ranges_hold_it(program: Program) -> None:

@@ -8,11 +8,25 @@ import pytest
 
 from pliant.compiler import compile_graph
 from pliant.spec.config import preset
-from pliant.spec.isa import INSTRUCTION_BYTES, Load, Store, Unit, fields
+from pliant.spec.decoding import decode
+from pliant.spec.isa import (
+    INSTRUCTION_BYTES,
+    Instruction,
+    InstructionError,
+    Load,
+    Matrix,
+    Post,
+    Store,
+    Target,
+    Unit,
+    fields,
+)
 from pliant.spec.program import Program, ProgramError
 from pliant.spec.registers import Fault, FaultUnit
+from pliant.spec.rules import Multiple, When
 from pliant_models.random_layers import random_inputs, random_layer
 from pliant_models.torch_reference import torch_reference
+from pliant_sim.benches.random_instructions import breaking_instruction
 from pliant_sim.rtl import HardwareFault, RtlMachine
 
 CONFIG = preset("tiny")
@@ -78,6 +92,83 @@ def test_zero_field_is_an_illegal_instruction(machine: RtlMachine) -> None:
     word &= ~(((1 << field.width) - 1) << field.offset)
     program = with_instruction(index, word.to_bytes(INSTRUCTION_BYTES, "little"))
     assert fails(machine, program, Fault.ILLEGAL_INSTRUCTION, FaultUnit.CONTROL).index == index
+
+
+@pytest.mark.parametrize("kind", [Load, Store, Matrix, Post])
+def test_each_rule_between_fields_stops_the_core(machine: RtlMachine, kind: type) -> None:
+    random = np.random.default_rng(11)
+    index = first_index(kind)
+    for rule in kind.rules:
+        found = breaking_instruction(random, kind, rule, CONFIG)
+        if found is None:  # records fill a beat of this configuration
+            assert rule == Multiple(field="destination", of="parameters_per_beat",
+                                    when=When("target", (Target.PARAMETER,)))
+            continue
+        with pytest.raises(HardwareFault) as caught:
+            machine.run(with_instruction(index, found.encode()), TENSORS)
+        assert (caught.value.code, caught.value.unit, caught.value.index) == (
+            Fault.ILLEGAL_INSTRUCTION, FaultUnit.CONTROL, index), str(rule)
+        machine.reset()
+    run_exactly(machine)
+
+
+MUTATIONS = 100
+
+
+@pytest.mark.parametrize("kind", ["convolution_add_input", "depthwise", "deformable"])
+def test_a_mutated_instruction_is_refused_or_runs_and_never_hangs(
+    machine: RtlMachine, kind: str
+) -> None:
+    """What the simulator refuses stops the core before it starts; all else ends, too."""
+    random = np.random.default_rng(len(kind))
+    graph = random_layer(5, multiplier_bits=CONFIG.multiplier_bits, kind=kind, max_size=12,
+                         max_channels=20)
+    program = compile_graph(graph, CONFIG)
+    tensors = [values[0] for values in random_inputs(graph, 5).values()]
+    limit = 3 * machine.run(program, tensors).cycles
+    machine.core.write_register("watchdog", limit)
+    decoded = program.decoded()
+    illegal = 0
+    for _ in range(MUTATIONS):
+        index = int(random.integers(len(decoded) - 1))
+        word = mutated(random, decoded[index])
+        start = index * INSTRUCTION_BYTES
+        changed = dataclasses.replace(program, instructions=program.instructions[:start] + word
+                                      + program.instructions[start + INSTRUCTION_BYTES:])
+        legal = True
+        try:
+            decode(word).check(CONFIG)
+        except InstructionError:
+            legal = False
+        fault = None
+        try:
+            machine.run(changed, tensors, max_cycles=10 * limit)
+        except HardwareFault as caught:
+            fault = caught
+            machine.reset()
+        if legal:
+            # The units themselves refuse transfers whose sides differ or leave their buffer.
+            assert fault is None or fault.unit != FaultUnit.CONTROL or fault.code in (
+                Fault.WATCHDOG, Fault.TOKEN_OVERFLOW), word.hex()
+        else:
+            illegal += 1
+            assert fault is not None, word.hex()
+            assert (fault.code, fault.unit, fault.index) == (
+                Fault.ILLEGAL_INSTRUCTION, FaultUnit.CONTROL, index), word.hex()
+    assert MUTATIONS / 5 < illegal < MUTATIONS * 9 / 10
+    machine.core.write_register("watchdog", 0)
+    run_exactly(machine)
+
+
+def mutated(random: np.random.Generator, instruction: Instruction) -> bytes:
+    """Return an instruction with one or two fields replaced by random bits."""
+    word = int.from_bytes(instruction.encode(), "little")
+    chosen = np.array(fields(type(instruction)), object)
+    for field in random.choice(chosen, random.integers(1, 3)):
+        mask = (1 << field.width) - 1
+        bits = int(random.integers(mask + 1)) >> int(random.integers(field.width))
+        word = word & ~(mask << field.offset) | bits << field.offset
+    return word.to_bytes(INSTRUCTION_BYTES, "little")
 
 
 @pytest.mark.parametrize(("kind", "unit"), [(Load, FaultUnit.LOAD), (Store, FaultUnit.STORE)])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pliant.compiler.graph import Graph
 from pliant.spec.numerics import INT8_MIN
 from pliant_models.detection.average_precision import Detections
 
@@ -53,18 +54,18 @@ def _without_repetitions(peaks: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(repeated, -np.inf, peaks)
 
 
-def decode_integers(graph: Graph, outputs: list[NDArray[np.int8]]) -> list[Detections]:
-    """Return the objects of each image from what the integer graph yields.
+def decode_integers(
+    scales: Sequence[float], outputs: Sequence[NDArray[np.int8]]
+) -> list[Detections]:
+    """Return the objects of each image from what the integer network yields.
 
     Parameters
     ----------
-    graph : Graph
-        Its outputs are peaks (-128 where there is none), size and shift.
-    outputs : list of int8 (images, channels, height, width)
-        In the order of the graph's outputs.
+    scales : sequence of 3 float
+        Real values of a step of `outputs`; their zero points are 0.
+    outputs : sequence of 3 int8 (images, channels, height, width)
+        Peaks (-128 where there is none), size and shift, as the network yields them.
     """
-    tensors = graph.tensors()
-    scales = [tensors[name].scale for name in graph.outputs]
     peaks, size, shift = (value * scale for value, scale in zip(outputs, scales, strict=True))
     peaks = np.where(outputs[0] == INT8_MIN, -np.inf, peaks)
     return [decode(*parts) for parts in zip(peaks, size, shift, strict=True)]

@@ -37,8 +37,14 @@ def detector(path: Path = WEIGHTS) -> Graph:
     return export_detector(load(path), name=NAME)
 
 
+def output_scales(graph: Graph) -> list[float]:
+    """Return the real value of a step of each output."""
+    tensors = graph.tensors()
+    return [tensors[name].scale for name in graph.outputs]
+
+
 def integer_score(graph: Graph, scenes: Scenes) -> float:
     """Return the AP50 of the integer graph on scenes."""
     values = evaluate(graph, scenes.images)
-    found = decode_integers(graph, [values[name] for name in graph.outputs])
+    found = decode_integers(output_scales(graph), [values[name] for name in graph.outputs])
     return mean_average_precision(found, scenes.boxes, scenes.labels, CLASSES)

@@ -7,7 +7,6 @@ PYNQ resolves addresses without them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -21,6 +20,7 @@ from pliant.spec.platform import (
 )
 from pliant.spec.register_words import WORD_BITS, Word, words
 from pliant.spec.registers import REGISTER_SPACE_BYTES, Access
+from pliant_hw.board.boards import PROCESSING_SYSTEMS, ProcessingSystem
 from pliant_sim.board.board import INTERRUPT_CONTROLLER_BYTES
 from pliant_sim.board.clocks import fabric_clock
 
@@ -32,29 +32,11 @@ _ACCESS = {Access.READ_ONLY: "read-only", Access.READ_WRITE: "read-write",
            Access.WRITE_ONE: "read-write"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProcessingSystemNames:
-    """How the processing system of a family is called, and its ports."""
+VERSIONS: dict[Family, str] = {"zynq": "5.5", "zynqmp": "3.5"}
+"""Of the processing systems' IP."""
 
-    instance: str
-    vlnv: str
-    clock: str
-    interrupt: str
-    master: str
-    memory: str
-    memory_block: str
-
-
-NAMES: dict[Family, ProcessingSystemNames] = {
-    "zynq": ProcessingSystemNames(
-        instance="processing_system7_0", vlnv="xilinx.com:ip:processing_system7:5.5",
-        clock="FCLK_CLK0", interrupt="IRQ_F2P", master="M_AXI_GP0", memory="S_AXI_HP0",
-        memory_block="HP0_DDR_LOWOCM"),
-    "zynqmp": ProcessingSystemNames(
-        instance="zynq_ultra_ps_e_0", vlnv="xilinx.com:ip:zynq_ultra_ps_e:3.5",
-        clock="pl_clk0", interrupt="pl_ps_irq0", master="M_AXI_HPM0_FPD", memory="S_AXI_HP0_FPD",
-        memory_block="HP0_DDR_LOW"),
-}
+MEMORY_BLOCKS: dict[Family, str] = {"zynq": "HP0_DDR_LOWOCM", "zynqmp": "HP0_DDR_LOW"}
+"""Address segments of the memory behind the first high-performance port."""
 
 MEMORY_LIMIT: dict[Family, int] = {"zynq": 0x2000_0000, "zynqmp": 0x8000_0000}
 """First address above the memory that the core reaches: 512 MiB and 2 GiB."""
@@ -62,7 +44,7 @@ MEMORY_LIMIT: dict[Family, int] = {"zynq": 0x2000_0000, "zynqmp": 0x8000_0000}
 
 def handoff(platform: Platform, config: AcceleratorConfig) -> str:
     """Return the .hwh file of a platform with a configuration in its logic, as XML."""
-    ps = NAMES[platform.family]
+    ps = PROCESSING_SYSTEMS[platform.family]
     root = Element("EDKSYSTEM", EDWVERSION="1.2", TIMESTAMP="none", VIVADOVERSION="none")
     device, _, package = platform.part.partition("-")
     SubElement(root, "SYSTEMINFO", ARCH=platform.family, DEVICE=device, NAME=DESIGN,
@@ -78,7 +60,7 @@ def handoff(platform: Platform, config: AcceleratorConfig) -> str:
 
 
 def _core(
-    modules: Element, platform: Platform, config: AcceleratorConfig, ps: ProcessingSystemNames
+    modules: Element, platform: Platform, config: AcceleratorConfig, ps: ProcessingSystem
 ) -> None:
     module = _module(modules, CORE_INSTANCE, CORE_VLNV)
     blocks = SubElement(module, "ADDRESSBLOCKS")
@@ -87,30 +69,31 @@ def _core(
     registers = SubElement(block, "REGISTERS")
     for word in words(config):
         _register(registers, word)
-    _ports(module, _port("I", "clk", (ps.instance, ps.clock), kind="clk"),
+    _ports(module, _port("I", "clk", (ps.cell, ps.clock), kind="clk"),
            _port("O", "irq", (INTERRUPT_CONTROLLER, "intr"), kind="INTERRUPT",
                  SENSITIVITY="LEVEL_HIGH"))
     _interfaces(module, s_axi="SLAVE", m_axi="MASTER")
-    limit = MEMORY_LIMIT[platform.family]
-    _memory_map(module, (ps.memory_block, 0, limit, ps.instance, "m_axi", "MEMORY", ps.memory))
+    block, limit = MEMORY_BLOCKS[platform.family], MEMORY_LIMIT[platform.family]
+    _memory_map(module, (block, 0, limit, ps.cell, "m_axi", "MEMORY", ps.memory))
 
 
-def _interrupt_controller(modules: Element, ps: ProcessingSystemNames) -> None:
+def _interrupt_controller(modules: Element, ps: ProcessingSystem) -> None:
     module = _module(modules, INTERRUPT_CONTROLLER, "xilinx.com:ip:axi_intc:4.1")
     _parameters(module, C_IRQ_IS_LEVEL="1", C_KIND_OF_INTR="0xFFFFFFFE", C_KIND_OF_LVL="0xFFFFFFFF",
                 C_NUM_INTR_INPUTS="1")
-    _ports(module, _port("I", "s_axi_aclk", (ps.instance, ps.clock), kind="clk"),
+    _ports(module, _port("I", "s_axi_aclk", (ps.cell, ps.clock), kind="clk"),
            _port("I", "intr", (CORE_INSTANCE, "irq"), kind="INTERRUPT",
                  SENSITIVITY="LEVEL_HIGH"),
-           _port("O", "irq", (ps.instance, ps.interrupt), kind="INTERRUPT",
+           _port("O", "irq", (ps.cell, ps.interrupt), kind="INTERRUPT",
                  SENSITIVITY="LEVEL_HIGH"))
     _interfaces(module, s_axi="SLAVE")
 
 
 def _processing_system(
-    modules: Element, platform: Platform, config: AcceleratorConfig, ps: ProcessingSystemNames
+    modules: Element, platform: Platform, config: AcceleratorConfig, ps: ProcessingSystem
 ) -> None:
-    module = _module(modules, ps.instance, ps.vlnv, IS_PL="FALSE")
+    module = _module(
+        modules, ps.cell, f"xilinx.com:ip:{ps.ip}:{VERSIONS[platform.family]}", IS_PL="FALSE")
     _parameters(module, **_clock_parameters(platform.family, config.board.clock_mhz))
     if platform.family == "zynqmp":
         _parameters(module, C_MAXIGP0_DATA_WIDTH="32", C_SAXIGP2_DATA_WIDTH="128")
@@ -118,13 +101,13 @@ def _processing_system(
                          (INTERRUPT_CONTROLLER, "s_axi_aclk"), kind="clk"),
            _port("I", ps.interrupt, (INTERRUPT_CONTROLLER, "irq"), kind="INTERRUPT",
                  SENSITIVITY="LEVEL_HIGH"))
-    _interfaces(module, **{ps.master: "MASTER", ps.memory: "SLAVE"})
+    _interfaces(module, **{ps.control: "MASTER", ps.memory: "SLAVE"})
     core, interrupts = platform.core_address, platform.interrupt_address
     _memory_map(
         module,
-        ("Reg", core, core + REGISTER_SPACE_BYTES, CORE_INSTANCE, ps.master, "REGISTER", "s_axi"),
+        ("Reg", core, core + REGISTER_SPACE_BYTES, CORE_INSTANCE, ps.control, "REGISTER", "s_axi"),
         ("Reg", interrupts, interrupts + INTERRUPT_CONTROLLER_BYTES, INTERRUPT_CONTROLLER,
-         ps.master, "REGISTER", "s_axi"))
+         ps.control, "REGISTER", "s_axi"))
 
 
 def _clock_parameters(family: Family, mhz: float) -> dict[str, str]:

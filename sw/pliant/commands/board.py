@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from pliant.spec.config import AcceleratorConfig
 from pliant.spec.platform import PLATFORMS, Platform, PlatformError
 from pliant_sim.board.board import Board
 from pliant_sim.board.overlay import write_overlay
-from pliant_sim.board.server import LOOPBACK, PORT, REMOTE_ACCESS_CYCLES, BoardServer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Written:
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What a server serves, and where."""
+    """What a server serves, and where; `page` is the address of the web page, if there is one."""
 
     platform: str
     family: str
@@ -36,6 +36,7 @@ class Served:
     fingerprint: str
     host: str
     port: int
+    page: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,8 @@ def overlay(config: AcceleratorConfig, platform: Platform, directory: Path) -> W
 
 
 def serve(
-    config: AcceleratorConfig, platform: Platform, *, host: str = LOOPBACK, port: int = PORT,
-    announce: Callable[[Served], None],
+    config: AcceleratorConfig, platform: Platform, *, host: str, port: int,
+    web_port: int | None = None, announce: Callable[[Served], None],
 ) -> Left:
     """Serve a virtual board until SIGINT or SIGTERM.
 
@@ -77,17 +78,29 @@ def serve(
         The board that it is on.
     host, port
         Where to listen.
+    web_port : int or None
+        Where to serve a page on which digits are drawn, too; it has a core of its own.
     announce : callable
         Called when the server answers.
     """
+    from pliant_sim.board.server import REMOTE_ACCESS_CYCLES, BoardServer
+
     board = Board(platform, config, access_cycles=REMOTE_ACCESS_CYCLES)
     ended = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: ended.set())
                 for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with BoardServer(board, host=host, port=port) as server:
+        with BoardServer(board, host=host, port=port) as server, contextlib.ExitStack() as stack:
+            page = None
+            if web_port is not None:
+                from pliant_sim.web.classifier import DigitClassifier
+                from pliant_sim.web.server import PageServer
+
+                page = stack.enter_context(PageServer(
+                    DigitClassifier(config), host=host, port=web_port)).address
             announce(Served(platform=platform.name, family=platform.family, config=config.name,
-                            fingerprint=f"{config.fingerprint:016x}", host=host, port=server.port))
+                            fingerprint=f"{config.fingerprint:016x}", host=host, port=server.port,
+                            page=page))
             ended.wait()
     finally:
         for number, handler in handlers.items():

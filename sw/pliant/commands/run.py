@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pliant.commands.simulate import InputError
 from pliant.commands.summary import OutputSummary
 from pliant.driver.accelerator import Accelerator, Verify
-from pliant.driver.manifest import BitstreamManifest, load_manifest
+from pliant.driver.manifest import FILE_NAME, Manifest, read_manifest
 from pliant.driver.profile import Profile
 from pliant.driver.result import RunResult, quantize
 from pliant.spec.config import AcceleratorConfig, preset
@@ -87,7 +87,7 @@ def run(
     target : Target
         What runs it.
     bitstream : Path or None
-        For boards: .bit file with its .hwh, and maybe its manifest (.json), beside it.
+        For boards: .bit file with its .hwh, and maybe its manifest (manifest.json), beside it.
     address : str or None
         Of a remote board; None for what PYNQ_REMOTE_DEVICES says.
     verify : bool
@@ -229,12 +229,14 @@ def _classes(result: RunResult) -> list[int] | None:
     return [int(index) for index in result.classes()]
 
 
-def _manifest_of(bitstream: Path) -> BitstreamManifest | None:
-    path = bitstream.with_suffix(".json")
+def _manifest_of(bitstream: Path) -> Manifest | None:
+    path = bitstream.with_name(FILE_NAME)
     if not path.exists():
         return None
-    manifest = load_manifest(path)
-    manifest.require_bitstream(bitstream)
+    manifest = read_manifest(path)
+    recorded = manifest.check_bitstream()
+    if recorded.name != bitstream.name:
+        raise InputError(f"{path} describes {recorded.name}, not {bitstream.name}")
     return manifest
 
 

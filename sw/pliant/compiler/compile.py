@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pliant.compiler.arrange import arrange_channels
 from pliant.compiler.fuse import fuse_add, fuse_clip, fuse_lookup, fuse_upsample
 from pliant.compiler.graph import Graph, SelectChannels, Upsample
 from pliant.compiler.lower import lower
@@ -84,7 +85,7 @@ def compile_graph(
             name=" + ".join(operation.layers), kind=operation.kind, macs=operation.macs,
             estimated_cycles=cycles, instructions=_ranges(schedule.layers, index),
             output=plan.tensors[operation.output.name].info
-            if keep_tensors and shapes.get(operation.output.name) == operation.output.shape
+            if keep_tensors and shapes.get(operation.output.name) == operation.output.network_shape
             else None)  # one before its upsampling is none of the graph's
         for index, (operation, cycles) in enumerate(
             zip(operations(lowered), plan.estimated_cycles, strict=True))
@@ -111,6 +112,8 @@ def optimize(
         graph = show("delay_upsampling", delay_upsampling(graph))
     lowered = show("lower", lower(graph, config))
     if any(isinstance(node, SelectChannels) for node in graph.nodes):
+        if fuse:
+            lowered = show("arrange_channels", arrange_channels(lowered, config))
         lowered = show("select_channels", select_channels(lowered, config, keep=not fuse))
     for fusing in FUSING if fuse else ():
         lowered = show(fusing.__name__, fusing(lowered))

@@ -30,7 +30,8 @@ class Tensor:
     """A value: (channels, height, width) int8; real value ``(q - zero_point) * scale``.
 
     `unfolding` is set by the compiler on inputs that it wants arranged
-    (:mod:`pliant.compiler.unfold`).
+    (:mod:`pliant.compiler.unfold`), `channels` on values whose channels it has moved
+    (:mod:`pliant.compiler.arrange`): the place of each.
     """
 
     name: str
@@ -38,6 +39,13 @@ class Tensor:
     scale: float = 1.0
     zero_point: int = 0
     unfolding: Unfolding | None = None
+    channels: tuple[int, ...] | None = None
+
+    @property
+    def network_shape(self) -> Shape:
+        """Shape without the channels that the compiler has put between."""
+        count = self.shape[0] if self.channels is None else len(self.channels)
+        return count, self.shape[1], self.shape[2]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -108,7 +108,7 @@ def place_tensors(
         shape = ceil_div(channels, config.lanes), height, row_pitch(config, width)
         info = TensorInfo(name=tensor.name, shape=tensor.shape, segment=segment, offset=offset,
                           scale=tensor.scale, zero_point=tensor.zero_point,
-                          unfolding=tensor.unfolding)
+                          unfolding=tensor.unfolding, channels=tensor.channels)
         places[tensor.name] = DdrTensor(info, config, np.full(shape, ready))
         ends[segment] = max(ends[segment], offset + _bytes(tensor, config))
 

@@ -10,6 +10,7 @@ channels together: its weights are 0 and 1, its scale is 1, so it is exact.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,36 @@ def select_channels(graph: Graph, config: AcceleratorConfig, *, keep: bool = Fal
     are outputs of the graph or read by nobody, that an addition reads, or that hold a channel
     twice.
     """
+    return graph.replace(nodes=tuple(_resolve(graph, config, keep=keep).nodes))
+
+
+def readings(graph: Graph, config: AcceleratorConfig) -> dict[str, Selection]:
+    """Return which channels the nodes of a lowered graph read that do not read whole tensors.
+
+    By node: convolutions, what works channel by channel, and selections that must be computed.
+    """
+    return _resolve(graph, config, keep=False).readings
+
+
+def gather(
+    name: str, output: Tensor, selection: Selection, tensors: Mapping[str, Tensor],
+    places: Sequence[int] | None = None,
+) -> Operation:
+    """Return the identity convolution that puts selected channels together.
+
+    They become channels `places` of the output, all of them if None.
+    """
+    count = output.shape[0]
+    weight = np.zeros((count, len(selection.channels), 1, 1), np.int8)
+    weight[range(count) if places is None else places, range(len(selection.channels))] = 1
+    return Operation(
+        name=name, inputs=selection.sources, output=output,
+        reduction=Reduction.CONVOLUTION, window=Window(),
+        weight=_spread(weight, selection, tensors), bias=np.zeros(count, np.int64),
+        requantization=identity(count), layers=(name,))
+
+
+def _resolve(graph: Graph, config: AcceleratorConfig, *, keep: bool) -> _Resolver:
     reads = consumers(graph)
     real = set(graph.outputs) | {node.output.name for node in graph.nodes
                                  if keep or not reads[node.output.name]}
@@ -37,12 +68,12 @@ def select_channels(graph: Graph, config: AcceleratorConfig, *, keep: bool = Fal
         resolver = _Resolver(graph, config, frozenset(real))
         wanted = resolver.run()
         if not wanted:
-            return graph.replace(nodes=tuple(resolver.nodes))
+            return resolver
         real |= wanted
 
 
 @dataclass(frozen=True, eq=False)
-class _Selection:
+class Selection:
     """Channels of tensors that stand somewhere."""
 
     sources: tuple[str, ...]
@@ -66,6 +97,8 @@ class _Resolver:
     Attributes
     ----------
     nodes : list of Operation
+    readings : dict
+        Selections by the name of the node that reads them.
     """
 
     def __init__(self, graph: Graph, config: AcceleratorConfig, real: frozenset[str]) -> None:
@@ -73,9 +106,10 @@ class _Resolver:
         self._config = config
         self._real = real
         self._tensors = graph.tensors()
-        self._maps: dict[str, _Selection] = {}
+        self._maps: dict[str, Selection] = {}
         self._wanted: set[str] = set()
         self.nodes: list[Operation] = []
+        self.readings: dict[str, Selection] = {}
 
     def run(self) -> set[str]:
         """Fill `nodes`; return the tensors that must stand somewhere as well, for a new attempt."""
@@ -93,7 +127,7 @@ class _Resolver:
                 self._divide(node, selected)
         return self._wanted
 
-    def _compose(self, inputs: tuple[str, ...], channels: Channels) -> _Selection:
+    def _compose(self, inputs: tuple[str, ...], channels: Channels) -> Selection:
         """Return channels of `inputs` as channels of tensors that stand somewhere."""
         sources: dict[str, int] = {}
         composed = np.empty_like(channels)
@@ -103,33 +137,20 @@ class _Resolver:
                 continue
             inner = self._maps.get(name)
             if inner is None:
-                inner = _Selection((name,), _whole(self._tensors[name]))
+                inner = Selection((name,), _whole(self._tensors[name]))
             found = inner.channels[channels[own, 1]]
             numbers = np.array([sources.setdefault(inner.sources[source], len(sources))
                                 for source in found[:, 0]])
             composed[own] = np.stack([numbers, found[:, 1]], axis=1)
-        return _Selection(tuple(sources), composed)
+        return Selection(tuple(sources), composed)
 
     def _select(self, node: SelectChannels) -> None:
         selection = self._compose(node.inputs, node.channels)
         if node.output.name not in self._real:
             self._maps[node.output.name] = selection
             return
-        count = len(node.channels)
-        self.nodes.append(Operation(
-            name=node.name, inputs=selection.sources, output=node.output,
-            reduction=Reduction.CONVOLUTION, window=Window(),
-            weight=self._spread(np.eye(count, dtype=np.int8)[:, :, None, None], selection),
-            bias=np.zeros(count, np.int64), requantization=identity(count), layers=(node.name,)))
-
-    def _spread(self, weight: NDArray[np.int8], selection: _Selection) -> NDArray[np.int8]:
-        """Return weights of selected channels as weights of all channels of the sources."""
-        sizes = [self._tensors[name].shape[0] for name in selection.sources]
-        starts = np.cumsum([0, *sizes])
-        spread = np.zeros((len(weight), starts[-1], *weight.shape[2:]), np.int8)
-        index = starts[selection.channels[:, 0]] + selection.channels[:, 1]
-        np.add.at(spread.swapaxes(0, 1), index, weight.swapaxes(0, 1))  # a channel may occur twice
-        return spread
+        self.readings[node.name] = selection
+        self.nodes.append(gather(node.name, node.output, selection, self._tensors))
 
     def _absorb(self, node: Operation, selected: set[str]) -> None:
         """Let a convolution read the sources of the selections among its windows."""
@@ -147,7 +168,8 @@ class _Resolver:
         assert node.weight is not None
         self.nodes.append(dataclasses.replace(
             node, inputs=(*selection.sources, *node.inputs[len(windows):]),
-            weight=self._spread(node.weight, selection)))
+            weight=_spread(node.weight, selection, self._tensors)))
+        self.readings[node.name] = selection
 
     def _divide(self, node: Operation, selected: set[str]) -> None:
         """Apply what works channel by channel to the lane groups that hold selected channels."""
@@ -176,7 +198,8 @@ class _Resolver:
                 self.nodes.append(part)
                 self._tensors[part.output.name] = part.output
                 pieces.append(part.output.name)
-        self._maps[node.output.name] = _Selection(tuple(pieces), channels)
+        self._maps[node.output.name] = Selection(tuple(pieces), channels)
+        self.readings[node.name] = selection
 
     def _part(
         self, node: Operation, source: str, number: int, like: NDArray[np.intp], first: int,
@@ -197,6 +220,18 @@ class _Resolver:
             weight=None if node.weight is None else node.weight[like], bias=node.bias[like],
             requantization=requantization, macs=node.macs // channels * useful,
             first_group=first)
+
+
+def _spread(
+    weight: NDArray[np.int8], selection: Selection, tensors: Mapping[str, Tensor]
+) -> NDArray[np.int8]:
+    """Return weights of selected channels as weights of all channels of the sources."""
+    sizes = [tensors[name].shape[0] for name in selection.sources]
+    starts = np.cumsum([0, *sizes])
+    spread = np.zeros((len(weight), starts[-1], *weight.shape[2:]), np.int8)
+    index = starts[selection.channels[:, 0]] + selection.channels[:, 1]
+    np.add.at(spread.swapaxes(0, 1), index, weight.swapaxes(0, 1))  # a channel may occur twice
+    return spread
 
 
 def _whole(tensor: Tensor) -> Channels:

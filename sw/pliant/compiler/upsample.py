@@ -1,6 +1,7 @@
 """Moves nearest upsampling behind the pointwise convolutions that read it: a quarter of the work.
 
-Both orders give the same integers, pixel for pixel, and the post unit upsamples for free.
+Both orders give the same integers, pixel for pixel, and the post unit upsamples for free. Where
+others read the upsampled tensor as well, convolutions read every other row and column of that one.
 """
 
 from __future__ import annotations
@@ -12,21 +13,26 @@ from pliant.compiler.graph import Convolution, Graph, Node, Padding, Tensor, Ups
 
 
 def delay_upsampling(graph: Graph) -> Graph:
-    """Return the graph with every Upsample that pointwise convolutions alone read behind them."""
+    """Return the graph with every Upsample behind the pointwise convolutions that read it.
+
+    It also stays in front of them if anything else reads it.
+    """
     nodes = list(graph.nodes)
     for node in graph.nodes:
-        if not isinstance(node, Upsample) or node.output.name in graph.outputs:
+        if not isinstance(node, Upsample):
             continue
         readers = [reader for reader in nodes if node.output.name in reader.inputs]
-        if not readers or not all(isinstance(reader, Convolution) and _pointwise(reader)
-                                  for reader in readers):
-            continue
-        nodes.remove(node)
+        moved = [reader for reader in readers
+                 if isinstance(reader, Convolution) and _pointwise(reader)]
+        alone = len(moved) == len(readers) and node.output.name not in graph.outputs
+        if alone and readers:
+            nodes.remove(node)
         taken = set(graph.tensors())
-        for reader in readers:
+        for reader in moved:
             place = nodes.index(reader)
-            assert isinstance(reader, Convolution)
-            nodes[place:place + 1] = _swapped(reader, node.inputs[0], taken)
+            nodes[place:place + 1] = _swapped(
+                reader if alone else dataclasses.replace(reader, stride=(2, 2)),
+                node.inputs[0] if alone else node.output.name, taken)
     return graph.replace(nodes=tuple(nodes))
 
 
@@ -45,7 +51,7 @@ def halved(tensor: Tensor, taken: Container[str]) -> Tensor:
 
 
 def _swapped(node: Convolution, source: str, taken: set[str]) -> tuple[Node, Node]:
-    """Return the convolution of `source` and the upsampling of its result."""
+    """Return the convolution, of `source`, and the upsampling of its result."""
     small = halved(node.output, taken)
     taken.add(small.name)
     return (dataclasses.replace(node, inputs=(source,), output=small),

@@ -313,7 +313,8 @@ class Accelerator:
     ) -> Waits[tuple[list[NDArray[np.int8]], list[int]]]:
         residence = self._loaded()
         count = len(inputs[0])
-        outputs = [np.empty((count, *info.shape), np.int8) for info in residence.program.outputs]
+        outputs = [np.empty((count, *info.image_shape), np.int8)
+                   for info in residence.program.outputs]
         cycles = []
 
         def write(index: int) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pliant.driver.device import Device
 from pliant.driver.faults import (
     HardwareFault,
     HardwareMismatchError,
     ResetTimeoutError,
 )
-from pliant.spec.config import ISA_VERSION, AcceleratorConfig
+from pliant.driver.manifest import Manifest
+from pliant.spec.config import ISA_VERSION, PRESETS, AcceleratorConfig
 from pliant.spec.isa import Unit
 from pliant.spec.program import Program
 from pliant.spec.registers import (
@@ -148,3 +151,37 @@ class Core:
             self._device.sleep(step / self._device.clock_hz)
             limit -= step
             step *= 2
+
+
+def identify_configuration(
+    read: Callable[[int], int], manifest: Manifest | None = None
+) -> AcceleratorConfig:
+    """Return the configuration of a core by its fingerprint: of the manifest, or a preset.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the 32-bit register at a byte offset.
+    manifest : Manifest or None
+        If given, the core must have its configuration.
+
+    Raises
+    ------
+    HardwareMismatchError
+        The core is not that of the manifest; or, without one, no preset.
+    """
+    address = REGISTERS["fingerprint"].address
+    found = read(address) | read(address + 4) << 32
+    if manifest is not None:
+        if found != manifest.config.fingerprint:
+            raise HardwareMismatchError(
+                f"the core's fingerprint is {found:016x}, the manifest describes "
+                f"{manifest.config.name!r} ({manifest.config.fingerprint:016x}); load the "
+                "bitstream that the manifest belongs to")
+        return manifest.config
+    for config in PRESETS.values():
+        if config.fingerprint == found:
+            return config
+    raise HardwareMismatchError(
+        f"the core's fingerprint is {found:016x}, which is no preset's ({', '.join(PRESETS)}); "
+        "give the configuration it was built for, or the manifest of its bitstream")

@@ -130,7 +130,7 @@ class MemoryImage:
         ValueError
             The tensor does not lie inside its segment; names it and both sizes.
         """
-        return unpack_features(self.config, self._view(info), info.shape)
+        return info.restore(unpack_features(self.config, self._view(info), info.shape))
 
     def poison(self) -> None:
         """Fill scratch and outputs, so that a missing write cannot pass for an older result."""

@@ -26,8 +26,9 @@ import pynq
 from numpy.typing import NDArray
 
 from pliant.driver.accelerator import Accelerator
+from pliant.driver.core import identify_configuration
 from pliant.driver.device import Value, Waits, run_waits
-from pliant.driver.manifest import BitstreamManifest, identify_configuration
+from pliant.driver.manifest import Manifest
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.platform import CORE_VLNV, SIMULATED_RATE_FILE
 from pliant.spec.registers import REGISTERS, Interrupt
@@ -270,7 +271,7 @@ class PliantDriver(pynq.DefaultIP):  # type: ignore[misc]  # PYNQ has no types
 
     def accelerator(
         self, config: AcceleratorConfig | None = None, *,
-        manifest: BitstreamManifest | None = None, clock_hz: float | None = None,
+        manifest: Manifest | None = None, clock_hz: float | None = None,
         interrupt_latency_s: float | None = None, **options: Any,
     ) -> Accelerator:
         """Return the accelerator on this core; close it to give its memory back.
@@ -280,7 +281,7 @@ class PliantDriver(pynq.DefaultIP):  # type: ignore[misc]  # PYNQ has no types
         config : AcceleratorConfig or None
             What the core is built from; None to find it by the core's fingerprint, among the
             presets and in `manifest`.
-        manifest : BitstreamManifest or None
+        manifest : Manifest or None
             That of the bitstream; the core is compared with it.
         clock_hz, interrupt_latency_s
             See :class:`PynqDevice`.

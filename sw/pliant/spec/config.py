@@ -167,6 +167,11 @@ class AcceleratorConfig:
         return 8 if self.multiplier_bits <= 16 else 16
 
     @property
+    def parameters_per_beat(self) -> int:
+        """Per-channel records in an AXI beat, 1 if a record takes several."""
+        return max(1, self.axi_data_bytes // self.parameter_bytes)
+
+    @property
     def mask_depth(self) -> int:
         """Words of the memory for a tile's sampling masks: a tap has one, but two offsets."""
         return self.offset_depth // 2

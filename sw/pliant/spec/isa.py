@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.numerics import INT8_MIN, Rounding
-from pliant.spec.sampling import FRACTION_BITS, Offsets, Sampling
+from pliant.spec.numerics import Rounding
+from pliant.spec.rules import AtMost, Multiple, Ordered, Rule, Under, When
+from pliant.spec.sampling import FRACTION_BITS, MAX_SCALED_KERNEL, Offsets, Sampling
 
 INSTRUCTION_BYTES = 64
 OPCODE_BITS = 4
@@ -106,11 +107,15 @@ class Field:
 
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """Base of all instructions; `wait` and `signal` are masks over :class:`Unit`."""
+    """Base of all instructions; `wait` and `signal` are masks over :class:`Unit`.
+
+    `rules` are what the fields must fulfil together.
+    """
 
     opcode: ClassVar[int]
     unit: ClassVar[Unit | None]
     summary: ClassVar[str]
+    rules: ClassVar[tuple[Rule, ...]] = ()
 
     wait: int = 0
     signal: int = 0
@@ -141,13 +146,18 @@ class Instruction:
         return word.to_bytes(INSTRUCTION_BYTES, "little")
 
     def check(self, config: AcceleratorConfig) -> None:
-        """Raise InstructionError when a field passes what `config` has."""
+        """Raise InstructionError when a field passes what `config` has, or fields disagree."""
         # mypy takes the hash of the instances for that of the class.
         for name, depth, minimum in _depths(type(self)):  # type: ignore[arg-type]
             limit = getattr(config, depth)
             if not minimum <= getattr(self, name) < limit:
                 self._check_range(name, minimum, limit - 1,
                                   f"be under {depth} = {limit} of {config.name!r}")
+        for rule in self.rules:
+            if rule.applies(self) and not rule.holds(self, config):
+                when = f" {rule.when}" if rule.when else ""
+                raise InstructionError(
+                    f"{type(self).__name__}.{rule.told(self, config)}{when}")
 
     def __str__(self) -> str:
         return disassemble(self)
@@ -160,6 +170,10 @@ class End(Instruction):
     opcode: ClassVar[int] = 1
     unit: ClassVar[Unit | None] = None
     summary: ClassVar[str] = "end of program"
+
+
+_ALIGNED = tuple(Multiple(field=name, of="axi_data_bytes")
+                 for name in ("offset", "run_stride", "block_stride"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +190,16 @@ class Load(Instruction):
     opcode: ClassVar[int] = 2
     unit: ClassVar[Unit | None] = Unit.LOAD
     summary: ClassVar[str] = "DDR to buffer"
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *_ALIGNED,
+        *(Under(field="destination", limit=limit, when=When("target", (target,)))
+          for target, limit in (
+              (Target.FEATURE, "feature_depth"), (Target.WEIGHT, "weight_depth"),
+              (Target.PARAMETER, "parameter_depth"), (Target.TABLE, 1),
+              (Target.TAPS, "tap_depth"))),
+        Multiple(field="destination", of="parameters_per_beat",
+                 when=When("target", (Target.PARAMETER,))),
+    )
 
     target: int = bits(3, "buffer that is written", values=Target)
     segment: int = bits(2, "base register that `offset` is added to")
@@ -204,6 +228,7 @@ class Store(Instruction):
     opcode: ClassVar[int] = 3
     unit: ClassVar[Unit | None] = Unit.STORE
     summary: ClassVar[str] = "feature buffer to DDR"
+    rules: ClassVar[tuple[Rule, ...]] = _ALIGNED
 
     segment: int = bits(2, "base register that `offset` is added to")
     offset: int = bits(32, "bytes; a multiple of axi_data_bytes")
@@ -244,6 +269,19 @@ class Matrix(Instruction):
     opcode: ClassVar[int] = 4
     unit: ClassVar[Unit | None] = Unit.MATRIX
     summary: ClassVar[str] = "window of features times weights to accumulators"
+    rules: ClassVar[tuple[Rule, ...]] = (
+        AtMost(product=("out_height", "out_width"), plus="accumulator_base",
+               limit="accumulator_depth"),
+        AtMost(product=("out_height", "out_width", "offset_groups"), limit="offset_depth",
+               when=When("offsets")),
+        AtMost(product=("out_height", "out_width", "mask_groups"), limit="mask_depth",
+               when=When("offsets", (Offsets.MODULATED,))),
+        AtMost(product=("offset_shift",), limit=FRACTION_BITS, when=When("offsets")),
+        Ordered(low="offset_min", high="offset_max", when=When("offsets")),
+        *(AtMost(product=(side,), limit=MAX_SCALED_KERNEL,
+                 when=When("offsets", (Offsets.SCALED,)))
+          for side in ("kernel_height", "kernel_width")),
+    )
 
     source: int = bits(16, "bank address of the input region", depth="feature_depth")
     group_stride: int = bits(16, "bank addresses from a lane group to the next")
@@ -295,28 +333,6 @@ class Matrix(Instruction):
             offsets=Offsets(self.offsets), fraction_bits=FRACTION_BITS - self.offset_shift,
             minimum=self.offset_min, maximum=self.offset_max, interpolate=bool(self.interpolate))
 
-    def check(self, config: AcceleratorConfig) -> None:
-        """Raise InstructionError when a field passes what `config` has, or fields disagree."""
-        super().check(config)
-        if not self.offsets:
-            return
-        if not config.offset_depth:
-            raise InstructionError(f"Matrix.offsets = {Offsets(self.offsets).name} needs an offset "
-                                   f"memory, offset_depth of {config.name!r} is 0")
-        self._check_range("offset_shift", 0, FRACTION_BITS,
-                          f"be at most {FRACTION_BITS}: offsets have up to {FRACTION_BITS} "
-                          "fraction bits")
-        self._check_range("offset_min", INT8_MIN, self.offset_max, "not exceed offset_max")
-        pixels = self.out_height * self.out_width
-        if pixels * self.offset_groups > config.offset_depth:
-            raise InstructionError(
-                f"Matrix: {pixels} pixels with {self.offset_groups} lane groups of offsets pass "
-                f"offset_depth = {config.offset_depth} of {config.name!r}")
-        if self.offsets == Offsets.MODULATED and pixels * self.mask_groups > config.mask_depth:
-            raise InstructionError(
-                f"Matrix: {pixels} pixels with {self.mask_groups} lane groups of masks pass "
-                f"mask_depth = {config.mask_depth} of {config.name!r}")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Post(Instruction):
@@ -340,6 +356,17 @@ class Post(Instruction):
     opcode: ClassVar[int] = 5
     unit: ClassVar[Unit | None] = Unit.POST
     summary: ClassVar[str] = "accumulators or window reduction to features"
+    rules: ClassVar[tuple[Rule, ...]] = (
+        AtMost(product=("out_height", "out_width"), plus="accumulator_base",
+               limit="accumulator_depth", when=When("source", (Source.ACCUMULATOR,))),
+        AtMost(product=("groups",), limit="groups_per_tile",
+               when=When("source", (Source.ACCUMULATOR,))),
+        Multiple(field="parameters", of="cols"),
+        *(Multiple(field=name, of=2, when=When("upsample"))
+          for name in ("destination_y", "destination_x")),
+        Ordered(low="clip_min", high="clip_max"),
+        Ordered(low="add_clip_min", high="add_clip_max"),
+    )
 
     source: int = bits(2, "where values come from", values=Source)
     accumulator_bank: int = bits(1, "ACCUMULATOR: bank that is read")
@@ -391,22 +418,6 @@ class Post(Instruction):
     add_clip_min: int = bits(8, "lower bound of the sum", signed=True, default=-128)
     add_clip_max: int = bits(8, "upper bound of the sum", signed=True, default=127)
     table_enable: int = bits(1, "look the result up in the table")
-
-    def check(self, config: AcceleratorConfig) -> None:
-        """Raise InstructionError when a field passes what `config` has, or fields disagree."""
-        super().check(config)
-        if self.source == Source.ACCUMULATOR:
-            self._check_range("groups", 1, config.groups_per_tile,
-                              f"be at most cols / lanes = {config.groups_per_tile} of "
-                              f"{config.name!r} when values come from the accumulators")
-        if self.parameters % config.cols:
-            raise InstructionError(f"Post.parameters = {self.parameters} must be a multiple of "
-                                   f"cols = {config.cols} of {config.name!r}")
-        if self.upsample and (self.destination_y % 2 or self.destination_x % 2):
-            raise InstructionError(f"Post.destination_y = {self.destination_y} and destination_x = "
-                                   f"{self.destination_x} must be even with upsample")
-        self._check_range("clip_min", INT8_MIN, self.clip_max, "not exceed clip_max")
-        self._check_range("add_clip_min", INT8_MIN, self.add_clip_max, "not exceed add_clip_max")
 
 
 INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Load, Store, Matrix, Post)

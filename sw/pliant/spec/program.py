@@ -49,7 +49,8 @@ class TensorInfo:
 
     `shape` is (channels, height, width); the real value of integer q is
     ``(q - zero_point) * scale``. With `unfolding`, the tensor is made from an image of another
-    shape by whoever writes it.
+    shape by whoever writes it. With `channels`, the network's channels stand there, in this order,
+    among others without meaning.
     """
 
     name: str
@@ -59,15 +60,24 @@ class TensorInfo:
     scale: float
     zero_point: int
     unfolding: Unfolding | None = None
+    channels: tuple[int, ...] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Shape of the image that the tensor holds or is made from."""
-        return self.shape if self.unfolding is None else self.unfolding.shape
+        """Shape of the network's tensor that this one holds or is made from."""
+        if self.unfolding is not None:
+            return self.unfolding.shape
+        if self.channels is not None:
+            return (len(self.channels), *self.shape[1:])
+        return self.shape
 
     def arrange(self, image: NDArray[np.int8]) -> NDArray[np.int8]:
         """Return the tensor for an int8 image of `image_shape`."""
         return image if self.unfolding is None else self.unfolding.apply(image)
+
+    def restore(self, tensor: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Return the network's channels of a tensor of `shape`."""
+        return tensor if self.channels is None else tensor[list(self.channels)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +245,8 @@ def _tensor(item: dict[str, Any]) -> TensorInfo:
         name=item["name"], shape=(channels, height, width), segment=int(item["segment"]),
         offset=int(item["offset"]), scale=float(item["scale"]),
         zero_point=int(item["zero_point"]), unfolding=_unfolding(item["unfolding"]),
+        channels=None if item["channels"] is None else tuple(
+            int(channel) for channel in item["channels"]),
     )
 
 
@@ -242,5 +254,6 @@ def _unfolding(item: dict[str, Any] | None) -> Unfolding | None:
     if item is None:
         return None
     channels, height, width = (int(size) for size in item.pop("shape"))
-    return Unfolding(shape=(channels, height, width),
-                     **{name: int(value) for name, value in item.items()})
+    fill = int(item.pop("fill"))
+    pairs = {name: (int(y), int(x)) for name, (y, x) in item.items()}
+    return Unfolding(shape=(channels, height, width), fill=fill, **pairs)

@@ -1,9 +1,9 @@
 """How an input image is laid out for a first layer with few channels.
 
-A 3-channel image would use 3 lanes of each word. Instead the columns that a window covers are
-brought into the channels: the layer then has a kernel of one column, and its words hold kernel
-column times channel. The image takes about the same bytes in DDR, since its words were mostly
-padding; whoever writes the input arranges it.
+A 3-channel image would use 3 lanes of each word. Instead the columns that a window covers, or all
+its pixels, are brought into the channels: the layer then has a kernel of one column, or of one
+pixel, and its words hold kernel position times channel. The image takes about the same bytes in
+DDR, since its words were mostly padding; whoever writes the input arranges it.
 """
 
 from __future__ import annotations
@@ -13,49 +13,65 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Pair = tuple[int, int]
+"""Along y and along x."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Unfolding:
-    """Windows along x as channels.
+    """Positions of a window as channels.
+
+    An axis that stays as it is has a kernel, stride and dilation of 1, and no padding.
 
     Attributes
     ----------
     shape : (channels, height, width)
         Of the image.
-    kernel, stride, dilation : int
-        Of the window along x.
-    left : int
-        Columns of padding before the image.
-    columns : int
-        Windows in a row.
+    kernel, stride, dilation : (int, int)
+        Of the window along y and x.
+    before : (int, int)
+        Rows of padding above the image, columns on its left.
+    size : (int, int)
+        Windows in a column and in a row.
     fill : int
         Value of padding, the zero point.
     """
 
     shape: tuple[int, int, int]
-    kernel: int
-    stride: int
-    dilation: int
-    left: int
-    columns: int
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    before: Pair
+    size: Pair
     fill: int
 
     @property
     def unfolded_shape(self) -> tuple[int, int, int]:
-        """Shape of the result: (kernel * channels, height, columns)."""
-        return self.kernel * self.shape[0], self.shape[1], self.columns
+        """Shape of the result: (kernel rows * kernel columns * channels, rows, columns)."""
+        return self.kernel[0] * self.kernel[1] * self.shape[0], *self.size
 
     def apply(self, image: NDArray[np.int8]) -> NDArray[np.int8]:
-        """Return channel ``k*channels + c`` = column ``x*stride + k*dilation - left`` of channel c.
+        """Return the windows of an int8 image (channels, height, width), int8 `unfolded_shape`.
 
-        Takes int8 (channels, height, width) and returns int8 of `unfolded_shape`.
+        Channel ``(ky*kernel[1] + kx)*channels + c`` at (y, x) is that of channel c at row
+        ``y*stride[0] + ky*dilation[0] - before[0]``, column likewise.
         """
-        reach = (self.columns - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
-        channels, height, width = self.shape
-        padded = np.full((channels, height, max(reach, self.left + width)), self.fill, np.int8)
-        padded[:, :, self.left:self.left + width] = image
-        parts = [
-            padded[:, :, start:start + (self.columns - 1) * self.stride + 1:self.stride]
-            for start in range(0, self.kernel * self.dilation, self.dilation)
-        ]
-        return np.concatenate(parts)
+        padded = np.full((self.shape[0], *(
+            max(self._reach(axis), self.before[axis] + self.shape[1 + axis]) for axis in (0, 1)
+        )), self.fill, np.int8)
+        inside = tuple(slice(first, first + size)
+                       for first, size in zip(self.before, self.shape[1:], strict=True))
+        padded[(slice(None), *inside)] = image
+        return np.concatenate([padded[:, rows, columns] for rows in self._slices(0)
+                               for columns in self._slices(1)])
+
+    def _reach(self, axis: int) -> int:
+        """Return how far the last window reaches."""
+        return ((self.size[axis] - 1) * self.stride[axis]
+                + (self.kernel[axis] - 1) * self.dilation[axis] + 1)
+
+    def _slices(self, axis: int) -> list[slice]:
+        """Return for each kernel position along an axis what the windows see there."""
+        extent = (self.size[axis] - 1) * self.stride[axis] + 1
+        starts = (position * self.dilation[axis] for position in range(self.kernel[axis]))
+        return [slice(start, start + extent, self.stride[axis]) for start in starts]

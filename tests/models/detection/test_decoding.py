@@ -1,6 +1,5 @@
 import numpy as np
 
-from pliant.compiler.graph import Graph, Tensor
 from pliant_models.detection.decoding import OUTPUT_STRIDE, TOP, decode, decode_integers
 
 
@@ -45,14 +44,11 @@ def test_the_best_hundred_come_first():
 
 
 def test_integers_are_scaled_and_minus_128_is_no_peak():
-    tensors = tuple(Tensor(name=name, shape=(channels, 4, 4), scale=scale) for name, channels, scale
-                    in (("peaks", 2, 2.0**-4), ("size", 2, 2.0**-2), ("shift", 2, 2.0**-6)))
-    graph = Graph(name="g", inputs=tensors, nodes=(), outputs=("peaks", "size", "shift"))
-    outputs = [np.full((2, *tensor.shape), -128, np.int8) for tensor in tensors]
+    outputs = [np.full((2, 2, 4, 4), -128, np.int8) for _ in range(3)]
     outputs[0][1, 0, 3, 2] = -16
     outputs[1][1, :, 3, 2] = (8, 12)
     outputs[2][1, :, 3, 2] = (32, 0)
-    empty, found = decode_integers(graph, outputs)
+    empty, found = decode_integers((2.0**-4, 2.0**-2, 2.0**-6), outputs)
     assert len(empty.labels) == 0
     np.testing.assert_allclose(found.scores, 1 / (1 + np.exp(1.0)))
     np.testing.assert_allclose(found.boxes, [[6, 6, 14, 18]])

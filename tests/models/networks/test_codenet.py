@@ -63,7 +63,7 @@ def test_configurations_have_the_published_multiply_accumulates(name):
 def test_model_in_float64_equals_the_integer_graph_in_every_layer(pooled):
     graph, integers = tiny(pooled)
     found = evaluate(graph, integers[graph.inputs[0].name])
-    assert set(found) - set(integers) == {"peaks", "peaks.maximum", "peaks.below"}
+    assert set(found) - set(integers) == {"peaks", "peaks.maximum"}
     for tensor, value in integers.items():
         np.testing.assert_array_equal(found[tensor], value, err_msg=tensor)
         saturated = ((value == 127) | (value == -128)).mean()
@@ -110,10 +110,11 @@ def test_an_untrained_decoder_begins_with_plain_convolutions():
     assert all((offsets == 0).all() for offsets in seen)
 
 
-def test_peaks_are_the_local_maxima_and_minus_128_elsewhere():
+@pytest.mark.parametrize("zero_point", [0, -7, 100])
+def test_peaks_are_the_local_maxima_and_minus_128_elsewhere(zero_point):
     rng = np.random.default_rng(5)
     shape = (3, 9, 11)
-    source = Tensor(name="x", shape=shape, scale=0.25)
+    source = Tensor(name="x", shape=shape, scale=0.25, zero_point=zero_point)
     graph = append_peaks(Graph(name="g", inputs=(source,), nodes=(), outputs=("x",)), "x")
     values = rng.integers(-128, 128, (20, *shape)).astype(np.int8)
     values[10:] //= 50  # plateaus
@@ -123,6 +124,16 @@ def test_peaks_are_the_local_maxima_and_minus_128_elsewhere():
     np.testing.assert_array_equal(found, np.where(values == around, values, -128))
     assert graph.outputs == ("peaks",)
     assert graph.tensors()["peaks"].scale == 0.25
+
+
+def test_peaks_are_right_for_every_pair_of_a_value_and_a_maximum():
+    source = Tensor(name="x", shape=(1, 1, 2))
+    graph = append_peaks(Graph(name="g", inputs=(source,), nodes=(), outputs=("x",)), "x")
+    pairs = np.array([(x, m) for x in range(-128, 128) for m in range(x, 128)], np.int8)
+    found = evaluate(graph, pairs.reshape(-1, 1, 1, 2))["peaks"].reshape(-1, 2)
+    x, maximum = pairs.T
+    np.testing.assert_array_equal(found[:, 0], np.where(x == maximum, x, -128))
+    np.testing.assert_array_equal(found[:, 1], maximum)
 
 
 def test_peaks_of_a_tensor_that_is_no_output_are_refused():

@@ -20,7 +20,7 @@ from pliant.spec.platform import (
 )
 from pliant.spec.registers import COUNTERS, REGISTER_SPACE_BYTES, REGISTERS, Status
 from pliant_sim.board.clocks import DIVISOR_LIMIT, IO_PLL, fabric_clock
-from pliant_sim.board.handoff import NAMES, handoff
+from pliant_sim.board.handoff import handoff
 
 BOARDS = pytest.mark.parametrize("board", PLATFORMS.values(), ids=PLATFORMS)
 
@@ -52,18 +52,6 @@ def test_the_interrupt_reaches_the_processing_system(board: Platform, tmp_path: 
     assert entry == {"parent": "", "index": 0, "raw_irq": 61 if board.family == "zynq" else 121}
     assert parser.family_ps == {"zynq": "processing_system7", "zynqmp": "zynq_ultra_ps_e"}[
         board.family]
-
-
-@pytest.mark.parametrize("family", ["zynq", "zynqmp"])
-def test_names_are_those_of_the_block_design(family: Family) -> None:
-    boards = pytest.importorskip("pliant_hw.board.boards")
-    ports = pytest.importorskip("pliant_hw.board.ports")
-    built, names = boards.PROCESSING_SYSTEMS[family], NAMES[family]
-    assert (names.instance, names.clock, names.interrupt, names.master, names.memory) == (
-        built.cell, built.clock, built.interrupt, built.control, built.memory)
-    assert names.vlnv.split(":")[2] == built.ip
-    assert (ports.CLOCK, ports.INTERRUPT, ports.CONTROL, ports.MEMORY) == (
-        "clk", "irq", "s_axi", "m_axi")
 
 
 def test_every_word_of_the_register_map_is_described(tmp_path: Path) -> None:
