@@ -70,6 +70,14 @@ class Core:
                 self._device.write(address, word)
                 self._written[address] = word
 
+    def holds(self, name: str, value: int) -> bool:
+        """Return whether the low word of a configuration register is that of `value`."""
+        return self._device.read(REGISTERS[name].address) == value & _WORD
+
+    def forget(self) -> None:
+        """Write every register anew from now on: something else may have written them."""
+        self._written.clear()
+
     def identify(self, config: AcceleratorConfig) -> None:
         """Raise HardwareMismatchError unless the device has the core of `config`."""
         expected = {"identifier": IDENTIFIER, "version": ISA_VERSION,
