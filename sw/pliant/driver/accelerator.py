@@ -45,8 +45,8 @@ class Accelerator:
 
     Whatever goes wrong during a run, the core is reset and the memory of instructions and
     constants is checked, and written again if need be, before the exception leaves: the next run
-    is exact. No wait is without a limit. Another driver may use the core between two runs, not during
-    one.
+    is exact. No wait is without a limit. Another driver may use the core between two runs, not
+    during one.
 
     Parameters
     ----------
