@@ -189,7 +189,7 @@ def simulate(
     """Run a PROGRAM file on the instruction-level simulator or on the RTL."""
     from pliant.commands.simulate import Level, network_inputs, read_inputs
     from pliant.commands.simulate import simulate as function
-    from pliant.commands.summary import save_outputs, summarize, text
+    from pliant.commands.summary import summarize, text
     from pliant.spec.program import load_program
 
     loaded = load_program(program)
@@ -197,8 +197,7 @@ def simulate(
     loaded.require(config)
     arrays = read_inputs(inputs) if inputs else network_inputs(loaded, images)
     result = function(loaded, arrays, config, level=Level(level))
-    files = {} if output is None else save_outputs(result, output)
-    summary = summarize(loaded, config, result, files)
+    summary = summarize(loaded, config, result, output)
     report(summary, as_json, lambda: text(summary))
 
 
@@ -241,9 +240,14 @@ def run(
     from pliant.commands.run import run as function
     from pliant.spec.program import load_program
 
+    target = Target(device)
+    if bitstream is not None and target is Target.VIRTUAL:
+        raise click.UsageError("--bitstream needs --device remote or local")
+    if address is not None and target is not Target.REMOTE:
+        raise click.UsageError("--address needs --device remote")
     loaded = load_program(program)
     batch = read_images(only_input(loaded), images, mean=mean, std=std)
-    result = function(loaded, batch, Target(device), bitstream=bitstream, address=address,
+    result = function(loaded, batch, target, bitstream=bitstream, address=address,
                       verify=verify, profile=profile, output=output)
     report(result, as_json, lambda: text(result))
 
