@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,14 @@ class PliantGroup(click.Group):
             raise Failure(message) from error
 
 
+class Progress(logging.Handler):
+    """Shows what takes long on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        click.echo(f"pliant: {record.getMessage()}", err=True)
+
+
 def report(result: object, as_json: bool, text: Callable[[], str]) -> None:
     """Print a result to stdout, as JSON or as text."""
     click.echo(json.dumps(plain(result), indent=2) if as_json else text())
@@ -68,6 +77,9 @@ json_option = click.option("--json", "as_json", is_flag=True,
 @click.version_option(package_name="pliant")
 def main() -> None:
     """Build, program and simulate the pliant accelerator for quantized networks."""
+    log = logging.getLogger("pliant_sim")
+    log.setLevel(logging.INFO)
+    log.handlers = [Progress()]
 
 
 @main.command()
