@@ -69,6 +69,15 @@ class Core:
                 self._device.write(address, word)
                 self._written[address] = word
 
+    def was_changed(self, name: str) -> bool:
+        """Return whether the first word of a register is not what was written to it."""
+        address = REGISTERS[name].address
+        return self._written.get(address) != self._device.read(address)
+
+    def forget(self) -> None:
+        """Take no register for written any more."""
+        self._written.clear()
+
     def identify(self, config: AcceleratorConfig) -> None:
         """Raise HardwareMismatchError unless the device has the core of `config`."""
         expected = {"identifier": IDENTIFIER, "version": ISA_VERSION,
