@@ -213,7 +213,7 @@ def test_inputs_that_do_not_fit_are_refused_before_the_core_is_touched(
 
 def test_a_core_of_another_configuration_is_refused_with_both_named(device: FaultyDevice) -> None:
     with pytest.raises(HardwareMismatchError,
-                       match=r"'fingerprint'.*load the bitstream of 'kv260'"):
+                       match=r"'fingerprint'.*'kv260' needs.*load the bitstream"):
         Accelerator(device, preset("kv260"))
 
 
