@@ -153,9 +153,11 @@ class Displacer(wiring.Component):
         offset_lane, mask_lane = later(offset_lane, "offset_from"), later(mask_lane, "mask_from")
         stage()
 
-        # Stage 3: one tap's of the word's.
+        # Stage 3: one tap's of the word's; what scales the kernel does so along both axes.
+        scales = place[-1].tag.displacement.offsets == Offsets.SCALED
         at = stage()
-        pair = later(self.offset.word_select(offset_lane[1:], 16), "pair")
+        found = self.offset.word_select(offset_lane[1:], 16)
+        pair = later(Cat(found[:8], Mux(scales, found[:8], found[8:])), "pair")
         factor = later(self.mask.word_select(mask_lane, 8) ^ MASK_ONE, "raw_factor")
         modulated = at.tag.displacement.offsets == Offsets.MODULATED
 
@@ -171,10 +173,9 @@ class Displacer(wiring.Component):
                     given.offsets == Offsets.SCALED, outer[:1 + ANCHOR_BITS] - centre,
                     given.offsets != Offsets.NONE))
             anchors.append(anchor)
-        second = Mux(given.offsets == Offsets.SCALED, pair[:8], pair[8:])
         factor = later(Mux(modulated, factor, MASK_ONE), "factor_4")
         moved = []
-        for name, value in (("y", pair[:8].as_signed()), ("x", second.as_signed())):
+        for name, value in (("y", pair[:8].as_signed()), ("x", pair[8:].as_signed())):
             clamped = Signal(signed(8), name=f"clamped_{name}")
             shifted = Signal(signed(8 + FRACTION_BITS), name=f"shifted_{name}", reset_less=True)
             m.d.comb += clamped.eq(Mux(value < given.minimum, given.minimum, Mux(

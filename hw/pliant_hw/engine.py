@@ -191,6 +191,8 @@ class Engine(wiring.Component):
         for name in FAULT_SOURCES:
             wiring.connect(m, reporters[name].fault, wiring.flipped(getattr(self, f"fault_{name}")))
 
+        post_wait_bank = Signal()  # it comes late in its cycle
+        m.d.sync += post_wait_bank.eq(post.wait_bank)
         events = {
             "cycles": Const(1),
             "load_busy": load.busy,
@@ -205,7 +207,7 @@ class Engine(wiring.Component):
             "post_busy": post.busy,
             "post_active": post.active,
             "post_wait_token": dispatch.post_wait_token,
-            "post_wait_bank": post.wait_bank,
+            "post_wait_bank": post_wait_bank,
             "store_busy": store.busy,
             "store_wait_token": dispatch.store_wait_token,
             "store_wait_memory": store.wait_memory,

@@ -8,6 +8,7 @@ from typing import Any
 from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import (
@@ -141,7 +142,7 @@ class LegalityChecker(wiring.Component):
             case Ordered(low=low, high=high):
                 kept = instruction[low] <= instruction[high]
             case Multiple(field=field, of=of):
-                kept = ~instruction[field][:_log2(value_of(of, config))].any()
+                kept = ~instruction[field][:exact_log2(value_of(of, config))].any()
             case _:
                 raise AssertionError(rule)
         return kept
@@ -224,10 +225,5 @@ def _holds(when: When, instruction: Any) -> Value:
     return Cat(value == member.value for member in when.values).any()
 
 
-def _log2(value: int) -> int:
-    assert value & (value - 1) == 0, value
-    return value.bit_length() - 1
-
-
 def _under(value: Value, limit: int) -> Value:
-    return ~value[_log2(limit):].any()
+    return ~value[exact_log2(limit):].any()

@@ -7,6 +7,7 @@ from typing import Any
 from amaranth import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Load, Target
@@ -65,8 +66,8 @@ class LoadUnit(wiring.Component):
     One beat a cycle; some 10 cycles from an instruction to its first ARVALID, 3 from a beat of R to
     the buffer. The buffer's side of an instruction says how many beats it takes: row_beats * rows *
     groups for FEATURE, run_beats * runs * blocks otherwise. If the last beat from memory is not the
-    last of the buffer's side, or an address passes the buffer's end, or a destination lies inside a
-    beat, the unit stops with ILLEGAL_INSTRUCTION.
+    last of the buffer's side, or an address passes the buffer's end, the unit stops with
+    ILLEGAL_INSTRUCTION.
 
     Parameters
     ----------
@@ -168,15 +169,13 @@ class LoadUnit(wiring.Component):
 
     def _accept(self, m: Module, transfer: Any, region: Any) -> None:
         instruction = self.instruction.payload
-        start, misaligned = self._start(m, instruction)
         linear = instruction.target != Target.FEATURE
         m.d.comb += [
             self.instruction.ready.eq(transfer.ready & region.ready),
             transfer.valid.eq(self.instruction.valid & region.ready),
             region.valid.eq(self.instruction.valid & transfer.ready),
             *(transfer.payload[name].eq(instruction[name]) for name in MEMORY_SIDE.members),
-            # An address beyond every buffer: refused when its beat is placed.
-            region.payload.start.eq(Mux(misaligned, (1 << REGION_ADDRESS_BITS) - 1, start)),
+            region.payload.start.eq(self._start(m, instruction)),
             region.payload.row_beats.eq(
                 Mux(linear, instruction.run_beats, instruction.row_beats)
             ),
@@ -189,10 +188,10 @@ class LoadUnit(wiring.Component):
             region.payload.index.eq(instruction.index),
         ]
 
-    def _start(self, m: Module, instruction: Any) -> tuple[Signal, Signal]:
-        """Convert `destination` to an address of the target; the second result is an error."""
+    def _start(self, m: Module, instruction: Any) -> Signal:
+        """Return `destination`, which a rule of Load puts at the begin of a beat, in beats."""
         config = self._config
-        start, misaligned = Signal(REGION_ADDRESS_BITS), Signal()
+        start = Signal(REGION_ADDRESS_BITS)
         destination = instruction.destination
         with m.Switch(instruction.target):
             with m.Case(Target.FEATURE):
@@ -204,17 +203,11 @@ class LoadUnit(wiring.Component):
                     scale = config.parameter_bytes // config.axi_data_bytes
                     m.d.comb += start.eq(destination * scale)
                 else:
-                    shift = (config.axi_data_bytes // config.parameter_bytes).bit_length() - 1
-                    m.d.comb += [
-                        start.eq(destination >> shift),
-                        misaligned.eq(destination[:shift].any()),
-                    ]
-            with m.Case(Target.TABLE):
-                m.d.comb += misaligned.eq(destination.any())
+                    m.d.comb += start.eq(destination >> exact_log2(config.parameters_per_beat))
             with m.Case(Target.TAPS):
                 beats = PATCH_TAPS * config.lanes // config.axi_data_bytes
                 m.d.comb += start.eq(destination * beats)
-        return start, misaligned
+        return start
 
     def _place(self, m: Module, reader: DmaReader, walker: RegionWalker) -> None:
         """Join places and data in a buffer in front of all the memories."""

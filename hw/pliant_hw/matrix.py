@@ -273,8 +273,8 @@ class MatrixUnit(wiring.Component):
             loader.take.eq(requested & request.inner_first),
             self.active.eq(requested),
             self.wait_weights.eq(valid & ~weights_ready),
+            self.wait_bank.eq(asking & ~self.feature.ready),
         ]
-        m.d.sync += self.wait_bank.eq(asking & ~self.feature.ready)  # far from the counters
         m.d.comb += [self.feature.address[bank].eq(
             Mux(asking, request.address[bank], sampler.offsets.address[bank]))
             for bank in range(FEATURE_BANKS)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Signal, signed, unsigned
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.hdl import ShapeLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -174,13 +174,26 @@ class Walker(wiring.Component):
                 with m.If(outer_last):
                     m.d.sync += [
                         outer_y.eq(0), start_y.eq(nest.origin_y), y.eq(nest.origin_y),
-                        group.eq(group + 1), group_base.eq(group_base + nest.group_stride),
-                        outer_y_last.eq(one_outer_y), group_last.eq(group == group_end),
+                        group.eq(group + 1), outer_y_last.eq(one_outer_y),
                     ]
             with m.If(last):
                 m.d.sync += running.eq(0)
+        # The lane group comes to its end with all other loops. `advance` comes late, so that the
+        # rest is known without it; kept apart, or synthesis makes one chain of all.
+        new = self.nest.payload.nest
+        ends = Signal()
+        may_move, must_move = Signal(attrs={"keep": 1}), Signal(attrs={"keep": 1})
+        m.d.comb += [
+            ends.eq(~running | (inner_last & outer_last & group_last)),
+            may_move.eq(Mux(ends, self.nest.valid, inner_last & outer_last)),
+            must_move.eq(self.nest.valid & ~running),
+        ]
+        with m.If((advance & may_move) | must_move):
+            m.d.sync += [
+                group_base.eq(Mux(ends, new.base, group_base + nest.group_stride)),
+                group_last.eq(Mux(ends, new.groups == 1, group == group_end)),
+            ]
         with m.If(self.nest.valid & self.nest.ready):
-            new = self.nest.payload.nest
             m.d.sync += [
                 nest.eq(new), tag.eq(self.nest.payload.tag), running.eq(1), first.eq(1),
                 inner_x_end.eq(new.inner_width - 2), inner_y_end.eq(new.inner_height - 2),
@@ -188,7 +201,7 @@ class Walker(wiring.Component):
                 inner_y_last.eq(new.inner_height == 1), one_inner_y.eq(new.inner_height == 1),
                 outer_x_end.eq(new.outer_width - 2), outer_y_end.eq(new.outer_height - 2),
                 group_end.eq(new.groups - 2),
-                group_base.eq(new.base), group.eq(0), group_last.eq(new.groups == 1),
+                group.eq(0),
                 outer_x_last.eq(new.outer_width == 1), one_outer_x.eq(new.outer_width == 1),
                 outer_y_last.eq(new.outer_height == 1), one_outer_y.eq(new.outer_height == 1),
                 outer_y.eq(0), outer_x.eq(0), inner_y.eq(0), inner_x.eq(0),

@@ -242,9 +242,6 @@ class InstructionSimulator:
     def _runs(self, state: State, transfer: Load | Store) -> NDArray[np.uint8]:
         """Return the DDR side as a view (batch, blocks, runs, bytes of a run)."""
         beat = self.config.axi_data_bytes
-        for name in ("offset", "run_stride", "block_stride"):
-            if getattr(transfer, name) % beat:
-                raise SimulationError(f"{name} is no multiple of axi_data_bytes = {beat}")
         memory = state.segments[transfer.segment]
         run_bytes = transfer.run_beats * beat
         last = (transfer.offset + (transfer.blocks - 1) * transfer.block_stride
@@ -272,8 +269,8 @@ class InstructionSimulator:
             Target.TABLE: state.table, Target.TAPS: state.taps}
         memory = memories[Target(load.target)]
         rest = memory[load.destination:].reshape(-1)
-        if load.target == Target.TABLE and (load.destination or flat.size != 256):
-            raise SimulationError("a table is 256 bytes at destination 0")
+        if load.target == Target.TABLE and flat.size != TABLE_BYTES:
+            raise SimulationError(f"a table is {TABLE_BYTES} bytes")
         if flat.size > rest.size:
             raise SimulationError(f"{flat.size} bytes pass the end of the buffer: {rest.size} left")
         rest[:flat.size] = flat[0]
@@ -318,9 +315,6 @@ class InstructionSimulator:
 
     def _entries(self, state: State, bank: int, base: int, pixels: int) -> NDArray[np.int32]:
         """Return a view (batch, pixels, cols) of an accumulator bank."""
-        if base + pixels > self.config.accumulator_depth:
-            raise SimulationError(f"{pixels} pixels from entry {base} pass accumulator_depth = "
-                                  f"{self.config.accumulator_depth}")
         return state.accumulator[:, bank, base:base + pixels]
 
     def _post(self, state: State, post: Post) -> None:

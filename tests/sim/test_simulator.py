@@ -282,7 +282,7 @@ BROKEN: dict[str, tuple[list[Instruction], str]] = {
     "DDR range": ([dataclasses.replace(LOAD, offset=8), End()],
                   "reaches byte 328 of segment 2, which has 320"),
     "DDR alignment": ([dataclasses.replace(LOAD, run_stride=4), End()],
-                      "run_stride is no multiple of axi_data_bytes = 8"),
+                      "Load.run_stride = 4 must be a multiple of axi_data_bytes = 8"),
     "feature buffer range": ([dataclasses.replace(LOAD, destination=470), End()],
                              "reaches address 513 of the feature buffer, feature_depth is 512"),
     "weight buffer range": ([Matrix(weights=1021), End()], "reads 4 words from word 1021"),
@@ -292,15 +292,16 @@ BROKEN: dict[str, tuple[list[Instruction], str]] = {
         [Load(target=Target.TAPS, segment=Segment.INPUT, destination=60, run_beats=9), End()],
         "72 bytes pass the end of the buffer: 64 left"),
     "accumulator range": ([Matrix(out_height=5, out_width=13), End()],
-                          "65 pixels from entry 0 pass accumulator_depth = 64"),
+                          "accumulator_base + out_height * out_width = 65 must be at most "
+                          "accumulator_depth = 64"),
     "record alignment": ([Post(parameters=4), End()],
                          "Post.parameters = 4 must be a multiple of cols = 8"),
     "groups of an accumulator tile": ([Post(groups=3), End()],
-                                      "Post.groups = 3 must be at most cols / lanes = 2"),
+                                      "Post.groups = 3 must be at most groups_per_tile = 2"),
     "field past the configuration": ([Matrix(source=512), End()],
                                      "be under feature_depth = 512"),
     "table in pieces": ([Load(target=Target.TABLE, segment=Segment.INPUT), End()],
-                        "a table is 256 bytes at destination 0"),
+                        "a table is 256 bytes"),
 }
 
 

@@ -73,8 +73,8 @@ def _core(
            _port("O", "irq", (INTERRUPT_CONTROLLER, "intr"), kind="INTERRUPT",
                  SENSITIVITY="LEVEL_HIGH"))
     _interfaces(module, s_axi="SLAVE", m_axi="MASTER")
-    block, limit = MEMORY_BLOCKS[platform.family], MEMORY_LIMIT[platform.family]
-    _memory_map(module, (block, 0, limit, ps.cell, "m_axi", "MEMORY", ps.memory))
+    segment, limit = MEMORY_BLOCKS[platform.family], MEMORY_LIMIT[platform.family]
+    _memory_map(module, (segment, 0, limit, ps.cell, "m_axi", "MEMORY", ps.memory))
 
 
 def _interrupt_controller(modules: Element, ps: ProcessingSystem) -> None:

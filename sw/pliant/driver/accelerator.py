@@ -22,6 +22,7 @@ from pliant.driver.faults import (
     ProgramMismatchError,
     ResetTimeoutError,
     RunTimeoutError,
+    add_note,
 )
 from pliant.driver.image import MemoryImage
 from pliant.driver.inputs import batches
@@ -112,7 +113,7 @@ class Accelerator:
         except ResetTimeoutError as stuck:
             if value is None:
                 raise
-            _note(value, str(stuck))
+            add_note(value, str(stuck))
 
     def close(self) -> None:
         """Stop the core and give all memory back; the next :meth:`load` takes memory again.
@@ -416,10 +417,10 @@ class Accelerator:
         try:
             corrupted = self._reset()
         except (ResetTimeoutError, MemoryCorruptedError) as stuck:
-            _note(error, str(stuck))
+            add_note(error, str(stuck))
         else:
             if corrupted is not None and not isinstance(error, MemoryCorruptedError):
-                _note(error, str(corrupted))
+                add_note(error, str(corrupted))
 
     def _reset(self) -> MemoryCorruptedError | None:
         """Do what :meth:`reset` does; return what was wrong with the memory."""
@@ -444,15 +445,8 @@ class Accelerator:
                 raise DriverError("the core has not finished its last run or stopped with a fault; "
                                   "reset() it before the next")
             self._reset()
-        elif self._residence is not None and not self.core.holds(
-                "program_base", self.image.program_base):
+        elif self._residence is not None and self.core.was_changed("program_base"):
             # Another driver has used the core, or its bitstream was loaded again.
             self.core.identify(self.config)
             self.core.forget()
             self._reset()
-
-
-def _note(error: BaseException, text: str) -> None:
-    """Add a line to what an exception prints; ``add_note`` came with Python 3.11."""
-    notes = [*getattr(error, "__notes__", ()), text]
-    error.__notes__ = notes  # type: ignore[attr-defined]
