@@ -173,6 +173,7 @@ class Accelerator:
             residence = Residence(program, self.config, self.device, slots=self._slots)
             try:
                 residence.verify()
+                self.core.forget()  # another driver may have had the core and these addresses
                 self._configure(residence)
             except BaseException:
                 residence.free()
