@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -418,7 +419,6 @@ def overlay(
     """Write pliant.bit, a stand-in that virtual boards load, and pliant.hwh for PYNQ."""
     from pliant.commands.board import overlay as function
     from pliant.commands.board import platform_for
-    from pliant.spec.platform import platform
 
     config = preset(config_name)
     where = platform_for(config) if platform_name is None else platform(platform_name)
@@ -437,17 +437,23 @@ def overlay(
               help="Port to listen at; 0 for any. PYNQ's client knows the default alone.")
 @click.option("--web", is_flag=True,
               help="Serve a page, too, on which digits are drawn that the core classifies.")
-@click.option("--web-port", type=click.IntRange(0, 65535), default=8080, show_default=True,
-              help="Port of that page; 0 for any.")
+@click.option("--web-port", type=click.IntRange(0, 65535),
+              help="Port of that page; 0 for any, 8080 if not given.")
 @json_option
 def serve(
-    config_name: str, platform_name: str | None, host: str, port: int, web: bool, web_port: int,
-    as_json: bool,
+    config_name: str, platform_name: str | None, host: str, port: int, web: bool,
+    web_port: int | None, as_json: bool,
 ) -> None:
     """Serve a virtual board to PYNQ.remote until interrupted (Ctrl-C or SIGTERM)."""
+    if web_port is not None and not web:
+        raise click.UsageError("--web-port needs --web")
+    if web and web_port is None:
+        web_port = 8080
     from pliant.commands.board import Left, Served, platform_for
     from pliant.commands.board import serve as function
-    from pliant.spec.platform import platform
+
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr beside exceptions
+    from pliant_sim.board.server import PORT
 
     config = preset(config_name)
     where = platform_for(config) if platform_name is None else platform(platform_name)
@@ -456,12 +462,13 @@ def serve(
         report(served, as_json, lambda: (
             f"virtual board {served.platform} ({served.family}) with configuration "
             f"{served.config} ({served.fingerprint}) at {served.host}:{served.port}; for its "
-            f"clients: PYNQ_REMOTE_DEVICES={served.host}"
+            "clients: " + (f"PYNQ_REMOTE_DEVICES={served.host}" if served.port == PORT else
+                           f"RemoteDevice(0, {served.host!r}, {served.port})")
             + (f"\ndraw digits at {served.page}" if served.page else "")))
 
     def text(left: Left) -> str:
         return f"ended; clients left {left.buffers} buffers of {left.buffer_bytes} bytes"
 
     left = function(config, where, host=host, port=port,
-                    web_port=web_port if web else None, announce=announce)
+                    web_port=web_port, announce=announce)
     report(left, as_json, lambda: text(left))

@@ -71,3 +71,20 @@ def test_a_taken_port_is_one_line_on_stderr() -> None:
         result = CliRunner().invoke(main, [*TINY[:-1], port])
     assert result.exit_code == FAILURE
     assert f"cannot listen at port {port}" in result.stderr
+
+
+def test_a_taken_port_is_no_more_than_one_line_on_stderr() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = subprocess.run(
+            [sys.executable, "-c", "from pliant.cli import main; main()", *TINY[:-1],
+             str(taken.getsockname()[1])],
+            capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == FAILURE
+    assert result.stderr.startswith("pliant: error: cannot listen")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_port_of_no_page_is_refused() -> None:
+    result = CliRunner().invoke(main, [*TINY, "--web-port", "0"])
+    assert result.exit_code == FAILURE
+    assert "--web-port needs --web" in result.stderr

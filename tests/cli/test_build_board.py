@@ -147,3 +147,11 @@ def test_the_verilog_of_a_board_is_written_for_real(tmp_path):
     assert "DSP48E2" not in text
     implement(directory, "pynq_z2")
     assert pliant("build", "--board", "pynq_z2", "-o", directory, "--record").exit_code == 0
+
+
+def test_a_file_in_place_of_the_directory_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "build", lambda *_: pytest.fail("made Verilog"))
+    (tmp_path / "file").touch()
+    result = pliant("build", "--board", "ultra96", "-o", tmp_path / "file")
+    assert result.exit_code == 2, result.output
+    assert "File exists" in result.stderr

@@ -59,8 +59,9 @@ class BoardServer:
         try:
             self.port: int = self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
-            raise BoardError(f"cannot listen at port {port} of {host}: it is taken or not allowed; "
-                             "stop its server or give another --port") from error
+            raise BoardError(f"cannot listen at port {port} of {host}: the port is taken or not "
+                             "allowed, or the address is none of this machine's; give another "
+                             "--port or --host") from error
 
     def start(self) -> None:
         """Answer requests from now on."""

@@ -112,6 +112,7 @@ def build_board(platform: Platform, directory: Path) -> BoardBuild:
     from pliant_hw.board.boards import BOARDS
     from pliant_hw.board.register_list import register_json, register_markdown
 
+    directory.mkdir(parents=True, exist_ok=True)  # fails before the minute that the Verilog takes
     config, board = platform.config, BOARDS[platform.name]
     core = directory / project.CORE_DIRECTORY
     verilog = build(config, core / ipxact.VERILOG)

@@ -5,7 +5,7 @@ Importing this module before an overlay is loaded lets PYNQ find the driver by t
     from pynq import Overlay
     import pliant.driver.pynq
 
-    overlay = Overlay("pliant.bit")
+    overlay = Overlay("pliant_ultra96.bit")
     with overlay.pliant_core_0.accelerator() as accelerator:
         accelerator.load("digits.pliant")
         print(accelerator.run(images).classes())
