@@ -211,6 +211,24 @@ def test_inputs_that_do_not_fit_are_refused_before_the_core_is_touched(
     assert device.core.statistics().cycle == cycle
 
 
+def test_what_is_no_input_limit_or_output_is_told(accelerator: Accelerator, case: Case) -> None:
+    accelerator.load(dataclasses.replace(case.program, inputs=()))
+    with pytest.raises(ValueError, match="has no inputs"):
+        accelerator.run()
+    accelerator.load(case.program)
+    with pytest.raises(ValueError, match="allowed is int8"):
+        accelerator.run(*(value.tolist() for value in case.inputs))
+    with pytest.raises(ValueError, match=r"has \d inputs, found 0"):
+        accelerator.quantize()
+    accelerator.limit_cycles = 0
+    with pytest.raises(ValueError, match="limit_cycles = 0 must be 1 or more"):
+        accelerator.run(*case.inputs)
+    accelerator.limit_cycles = None
+    result = accelerator.run(*case.inputs)
+    with pytest.raises(ValueError, match="has no output 'nothing'; it has"):
+        result.real("nothing")
+
+
 def test_a_core_of_another_configuration_is_refused_with_both_named(device: FaultyDevice) -> None:
     with pytest.raises(HardwareMismatchError,
                        match=r"'fingerprint'.*'kv260' needs.*load the bitstream"):

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from pliant.driver.core import identify_configuration
+from pliant.driver.core import Core, identify_configuration
 from pliant.driver.faults import HardwareMismatchError
 from pliant.driver.manifest import Manifest
 from pliant.spec.config import ISA_VERSION, PRESETS, preset
-from pliant.spec.registers import IDENTIFIER, REGISTERS
+from pliant.spec.registers import COUNTER_BASE, IDENTIFIER, REGISTERS
 
 CUSTOM = dataclasses.replace(preset("ultra96"), name="mine", weight_depth=2048)
 MANIFEST = Manifest(board="ultra96", part="", core="", config=CUSTOM, generator="",
@@ -46,3 +46,19 @@ def test_what_is_no_core_of_this_release_is_refused_before_its_fingerprint() -> 
         identify_configuration(core_of(0, identifier=0))
     with pytest.raises(HardwareMismatchError, match="different releases of pliant"):
         identify_configuration(core_of(0, version=ISA_VERSION + 1))
+
+
+def test_cycles_beyond_32_bits_are_read_where_a_run_may_take_as_many() -> None:
+    class Counter:
+        accesses = 0
+
+        def read(self, offset: int) -> int:
+            self.accesses += 1
+            return {COUNTER_BASE: 5, COUNTER_BASE + 4: 1}[offset]
+
+    counter = Counter()
+    core = Core(counter)  # type: ignore[arg-type]
+    assert core.cycles(1 << 32) == (1 << 32) + 5
+    assert counter.accesses == 2
+    assert core.cycles((1 << 32) - 1) == 5
+    assert counter.accesses == 3

@@ -129,3 +129,8 @@ def test_a_program_for_another_configuration_is_refused(path: Path) -> None:
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_program(tmp_path / "none.pliant")
+
+
+def test_a_program_is_shown_in_a_line(program: Program) -> None:
+    assert repr(program) == ("<Program 'net' for 'tiny': 1 layers, "
+                             f"{len(program.decoded())} instructions, 3000 bytes of constants>")

@@ -84,18 +84,17 @@ class Accelerator:
             raise ValueError(f"verify = {verify!r} must be 'load' or 'run'")
         if slots not in (1, 2):
             raise ValueError(f"slots = {slots!r} must be 1 or 2")
-        if limit_cycles is not None and limit_cycles < 1:
-            raise ValueError(f"limit_cycles = {limit_cycles!r} must be 1 or more, or None")
         self.device = device
         self.config = config
         self.limit_cycles = limit_cycles
         self.verify_when = verify
+        self._bound = 0
+        self._limit()
         self.core = Core(device)
         self._slots = slots
         self._recovers = recover
         self._watchdog = watchdog
         self._residence: Residence | None = None
-        self._bound = 0
         self.core.identify(config)
         self.core.reset()
         self._at_rest = True
@@ -258,8 +257,11 @@ class Accelerator:
 
     def quantize(self, *real: NDArray[np.floating[Any]]) -> list[NDArray[np.int8]]:
         """Return real-valued inputs of the loaded program as int8, see :func:`quantize`."""
-        return [quantize(value, info)
-                for value, info in zip(real, self._loaded().program.inputs, strict=True)]
+        program = self._loaded().program
+        if len(real) != len(program.inputs):
+            raise ValueError(f"program {program.network!r} has {len(program.inputs)} inputs, "
+                             f"found {len(real)}")
+        return [quantize(value, info) for value, info in zip(real, program.inputs, strict=True)]
 
     def reset(self) -> None:
         """Soft reset of the core; the program in memory is checked and written again if need be.
@@ -288,7 +290,7 @@ class Accelerator:
         cycles: list[int],
     ) -> RunResult:
         program = self._loaded().program
-        single = inputs[0].ndim == 3
+        single = np.ndim(inputs[0]) == 3
         return RunResult(
             program=program, cycles=tuple(cycles),
             outputs={info.name: value[0] if single else value
@@ -332,7 +334,11 @@ class Accelerator:
         self.core.set(f"segment_{Segment.OUTPUT}", bases[Segment.OUTPUT])
 
     def _limit(self) -> int:
-        return self._bound if self.limit_cycles is None else self.limit_cycles
+        if self.limit_cycles is None:
+            return self._bound
+        if self.limit_cycles < 1:  # 0 would switch the watchdog off
+            raise ValueError(f"limit_cycles = {self.limit_cycles!r} must be 1 or more, or None")
+        return self.limit_cycles
 
     def _run(
         self, inputs: Sequence[NDArray[np.int8]]
@@ -365,7 +371,7 @@ class Accelerator:
                 write(index)
             self._select(index % self._slots)
             yield from self._compute(meanwhile(index) if overlap else lambda: None)
-            cycles.append(self.core.cycles())
+            cycles.append(self.core.cycles(self._limit()))
             if not overlap or index + 1 == count:
                 read(index)
         if self.verify_when == "run":

@@ -58,9 +58,12 @@ class RunResult:
         return next(iter(self.outputs.values()))
 
     def real(self, name: str) -> NDArray[np.float64]:
-        """Return the real values of an output."""
-        info = next(info for info in self.program.outputs if info.name == name)
-        return dequantize(self.outputs[name], info)
+        """Return the real values of an output; ValueError if there is none of that name."""
+        for info in self.program.outputs:
+            if info.name == name:
+                return dequantize(self.outputs[name], info)
+        raise ValueError(f"program {self.program.network!r} has no output {name!r}; it has "
+                         f"{', '.join(self.outputs)}")
 
     def classes(self) -> NDArray[np.intp]:
         """Return the index of the largest value of the only output, for each image.

@@ -105,7 +105,7 @@ class LayerInfo:
             yield from range(first, last)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Program:
     """A compiled network."""
 
@@ -118,6 +118,12 @@ class Program:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     layers: tuple[LayerInfo, ...]
+
+    def __repr__(self) -> str:
+        """Return a line: a notebook that shows a program must not show megabytes."""
+        return (f"<Program {self.network!r} for {self.config_name!r}: {len(self.layers)} layers, "
+                f"{len(self.instructions) // INSTRUCTION_BYTES} instructions, "
+                f"{len(self.constants)} bytes of constants>")
 
     @property
     def macs(self) -> int:

@@ -94,3 +94,9 @@ def test_clear_starts_anew(page):
     assert not page.find_elements(By.CSS_SELECTOR, "#timeline rect")
     draw(page, ZERO)
     assert answer(page) == "0"
+
+
+def test_a_click_leaves_a_dot_that_is_classified(page):
+    draw(page, [(0, 0)])
+    assert answer(page).isdigit()
+    assert not [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
