@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ void pliant_statistics(Core*, Statistics*);
 """
 _INTERRUPT, _TIMEOUT, _VIOLATION = range(3)
 _RESPONSES = {"SLVERR": 2, "DECERR": 3, "SILENCE": 4}
+
+_LOG = logging.getLogger(__name__)
 
 
 class RtlError(RuntimeError):
@@ -137,7 +140,12 @@ def core_verilog(config: AcceleratorConfig) -> str:
     """Return the Verilog of the accelerator, generated once for each configuration and source."""
     key = hashlib.sha256(f"{config.fingerprint:016x} {HARDWARE_VERSION}".encode()).hexdigest()
     path = cache_directory() / "verilog" / f"{config.name}-{key[:20]}.v"
-    return kept(path, lambda: verilog.generate(config).encode()).decode()
+
+    def make() -> bytes:
+        _LOG.info("generating the Verilog of configuration %r, once for this content", config.name)
+        return verilog.generate(config).encode()
+
+    return kept(path, make).decode()
 
 
 @functools.cache

@@ -256,12 +256,13 @@ def _core_of(bitstream: Path) -> Any:
             for said_otherwise in ("Interrupts are not yet implemented", "No devices found"):
                 warnings.filterwarnings("ignore", said_otherwise)
             overlay = Overlay(str(bitstream))
+            core = getattr(overlay, CORE_INSTANCE) if CORE_INSTANCE in overlay.ip_dict else None
     except Exception as error:  # PYNQ raises RuntimeError, ValueError, gRPC's errors and others
         raise InputError(f"PYNQ cannot load {bitstream}: {explain(error) or error}") from error
-    if CORE_INSTANCE not in overlay.ip_dict:
+    if core is None:
         raise InputError(f"{bitstream.with_suffix('.hwh')}: has no {CORE_INSTANCE!r}; found "
                          f"{', '.join(overlay.ip_dict) or 'nothing'}")
-    return getattr(overlay, CORE_INSTANCE)
+    return core
 
 
 def _check_pixels(info: TensorInfo, mean: Sequence[float], std: Sequence[float]) -> None:
