@@ -101,7 +101,7 @@ def test_names_of_files_are_found_in_the_pages():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quick_start.md", "docs/simulators.md",
                                   "docs/compiler.md", "docs/configurations.md",
-                                  "docs/virtual_board.md",
+                                  "docs/driver.md", "docs/virtual_board.md",
                                   "docs/decisions/0010-unfolded-input.md"])
 def test_python_examples_run(page):
     examples = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)

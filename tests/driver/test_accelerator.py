@@ -213,7 +213,7 @@ def test_inputs_that_do_not_fit_are_refused_before_the_core_is_touched(
 
 def test_a_core_of_another_configuration_is_refused_with_both_named(device: FaultyDevice) -> None:
     with pytest.raises(HardwareMismatchError,
-                       match=r"'fingerprint'.*load the bitstream of 'kv260'"):
+                       match=r"'fingerprint'.*'kv260' needs.*load the bitstream"):
         Accelerator(device, preset("kv260"))
 
 
@@ -385,6 +385,18 @@ def test_a_failing_core_is_left_alone_if_told_so(device: FaultyDevice, case: Cas
     accelerator.reset()
     case.run_exactly(accelerator)
     accelerator.close()
+
+
+def test_two_drivers_may_take_turns_on_a_core(device: FaultyDevice, case: Case) -> None:
+    other = network_case(1)
+    with Accelerator(device, CONFIG) as first, Accelerator(device, CONFIG) as second:
+        first.load(case.program)
+        second.load(other.program)
+        for _ in range(2):
+            case.run_exactly(first, 2)
+            other.run_exactly(second, 3)
+        device.core.power_on()  # as a new bitstream does
+        case.run_exactly(first)
 
 
 def test_a_core_that_was_left_running_is_stopped_by_the_next_driver(

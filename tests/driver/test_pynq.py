@@ -63,7 +63,7 @@ def test_the_core_is_found_by_its_fingerprint(core: PliantDriver) -> None:
     assert isinstance(core, pliant.driver.pynq.PliantDriver)
     with core.accelerator() as accelerator:
         assert accelerator.config == CONFIG
-    with pytest.raises(HardwareMismatchError, match="load the bitstream of 'kv260'"):
+    with pytest.raises(HardwareMismatchError, match="'kv260' needs"):
         core.accelerator(preset("kv260"))
 
 
@@ -110,7 +110,7 @@ def test_an_interrupt_that_never_comes_is_reported_and_the_next_run_is_exact(
     async def never() -> None:
         await asyncio.sleep(3600)
 
-    with core.accelerator(clock_hz=1e6, interrupt_latency_s=0.1,
+    with core.accelerator(clock_hz=1e6, interrupt_latency_s=5.0,
                           limit_cycles=50_000) as accelerator:
         accelerator.load(case.program)
         with monkeypatch.context() as context:

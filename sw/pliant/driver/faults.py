@@ -150,3 +150,9 @@ def _describe(program: Program, index: int) -> str:
 
 def _name(status: Status) -> str:
     return " ".join(bit.name or "" for bit in Status if bit & status) or "idle"
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Add a line to what an exception prints; its own `add_note` came with Python 3.11."""
+    notes = [*getattr(error, "__notes__", ()), text]
+    error.__notes__ = notes  # type: ignore[attr-defined]

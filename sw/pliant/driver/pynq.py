@@ -295,8 +295,9 @@ class PliantDriver(pynq.DefaultIP):  # type: ignore[misc]  # PYNQ has no types
         """
         if clock_hz is None and manifest is not None:
             clock_hz = manifest.clock_mhz * 1e6
-        if config is None:
-            config = identify_configuration(lambda offset: int(self.mmio.read(offset)), manifest)
+        if config is None or manifest is not None:
+            found = identify_configuration(lambda offset: int(self.mmio.read(offset)), manifest)
+            config = found if config is None else config
         device = PynqDevice(self, config, loop=self._loop, clock_hz=clock_hz,
                             interrupt_latency_s=interrupt_latency_s)
         return Accelerator(device, config, **options)
