@@ -66,16 +66,16 @@ class Core:
         for address in range(register.address, register.address + 4 * register.words, 4):
             word, value = value & _WORD, value >> 32
             if self._written.get(address) != word:
+                self._written.pop(address, None)  # unknown, should the write be interrupted
                 self._device.write(address, word)
                 self._written[address] = word
 
-    def was_changed(self, name: str) -> bool:
-        """Return whether the first word of a register is not what was written to it."""
-        address = REGISTERS[name].address
-        return self._written.get(address) != self._device.read(address)
+    def holds(self, name: str, value: int) -> bool:
+        """Return whether the low word of a configuration register is that of `value`."""
+        return self._device.read(REGISTERS[name].address) == value & _WORD
 
     def forget(self) -> None:
-        """Take no register for written any more."""
+        """Write every register anew from now on: something else may have written them."""
         self._written.clear()
 
     def identify(self, config: AcceleratorConfig) -> None:
