@@ -204,7 +204,8 @@ def parse_program(data: bytes) -> Program:
         raise ProgramError(f"not a program file, truncated or corrupted ({error})") from None
     try:
         if manifest["format"] != FORMAT:
-            raise ProgramError(f"format is {manifest['format']!r}, not {FORMAT!r}; compile it again")
+            raise ProgramError(f"format is {manifest['format']!r}, not {FORMAT!r}; "
+                               "compile it again")
         if manifest["isa_version"] != ISA_VERSION:
             raise ProgramError(f"made for instruction set version {manifest['isa_version']}, "
                                f"this is version {ISA_VERSION}; compile it again")
