@@ -213,3 +213,20 @@ def test_a_core_whose_registers_were_lost_is_set_up_again(
         for name in ("program_base", "window_limit", "segment_0", "interrupt_enable"):
             device.write(REGISTERS[name].address, 0)
         case.run_exactly(accelerator, 2)
+
+
+def test_a_program_is_loaded_where_that_of_another_driver_was(
+    device: InterruptedDevice, case: Case
+) -> None:
+    other = network_case(1)
+    with Accelerator(device, CONFIG) as first, Accelerator(device, CONFIG) as second:
+        first.load(case.program)
+        base = first.image.program_base
+        first.close()
+        second.load(other.program)
+        assert second.image.program_base == base
+        other.run_exactly(second)
+        second.close()
+        first.load(case.program)
+        assert first.image.program_base == base
+        case.run_exactly(first, 2)

@@ -173,6 +173,7 @@ class Accelerator:
             residence = Residence(program, self.config, self.device, slots=self._slots)
             try:
                 residence.verify()
+                self.core.forget()  # another driver may have had the core and these addresses
                 self._configure(residence)
             except BaseException:
                 residence.free()
@@ -445,8 +446,7 @@ class Accelerator:
                 raise DriverError("the core has not finished its last run or stopped with a fault; "
                                   "reset() it before the next")
             self._reset()
-        elif self._residence is not None and not self.core.holds(
-                "program_base", self.image.program_base):
+        elif self._residence is not None and self.core.was_changed("program_base"):
             # Another driver has used the core, or its bitstream was loaded again.
             self.core.identify(self.config)
             self.core.forget()

@@ -70,12 +70,13 @@ class Core:
                 self._device.write(address, word)
                 self._written[address] = word
 
-    def holds(self, name: str, value: int) -> bool:
-        """Return whether the low word of a configuration register is that of `value`."""
-        return self._device.read(REGISTERS[name].address) == value & _WORD
+    def was_changed(self, name: str) -> bool:
+        """Return whether the first word of a register is not what was written to it."""
+        address = REGISTERS[name].address
+        return self._written.get(address) != self._device.read(address)
 
     def forget(self) -> None:
-        """Write every register anew from now on: something else may have written them."""
+        """Take no register for written any more."""
         self._written.clear()
 
     def identify(self, config: AcceleratorConfig) -> None:
