@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -46,6 +47,9 @@ _CORRECTIONS = {
     "CFG_CXXFLAGS_PCH_I": "-include",
     "CFG_LDLIBS_THREADS": "-pthread -latomic",
 }
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class VerilatorError(RuntimeError):
@@ -156,6 +160,8 @@ def build(
         return library
     with locked(directory / f"{library.name}.lock"):
         if not library.exists():
+            _LOG.info("compiling the RTL of module %r, once for this content; a core takes minutes",
+                      top)
             with tempfile.TemporaryDirectory(dir=directory) as scratch:
                 _compile(tools, verilog, top, harness, arguments, jobs, Path(scratch))
                 (Path(scratch) / "obj" / "model.so").rename(library)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,14 @@ class PliantGroup(click.Group):
             raise Failure(message) from error
 
 
+class Progress(logging.Handler):
+    """Shows what takes long on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        click.echo(f"pliant: {record.getMessage()}", err=True)
+
+
 def report(result: object, as_json: bool, text: Callable[[], str]) -> None:
     """Print a result to stdout, as JSON or as text."""
     click.echo(json.dumps(plain(result), indent=2) if as_json else text())
@@ -68,6 +77,9 @@ json_option = click.option("--json", "as_json", is_flag=True,
 @click.version_option(package_name="pliant")
 def main() -> None:
     """Build, program and simulate the pliant accelerator for quantized networks."""
+    log = logging.getLogger("pliant_sim")
+    log.setLevel(logging.INFO)
+    log.handlers = [Progress()]
 
 
 @main.command()
@@ -189,7 +201,7 @@ def simulate(
     """Run a PROGRAM file on the instruction-level simulator or on the RTL."""
     from pliant.commands.simulate import Level, network_inputs, read_inputs
     from pliant.commands.simulate import simulate as function
-    from pliant.commands.summary import save_outputs, summarize, text
+    from pliant.commands.summary import summarize, text
     from pliant.spec.program import load_program
 
     loaded = load_program(program)
@@ -197,8 +209,7 @@ def simulate(
     loaded.require(config)
     arrays = read_inputs(inputs) if inputs else network_inputs(loaded, images)
     result = function(loaded, arrays, config, level=Level(level))
-    files = {} if output is None else save_outputs(result, output)
-    summary = summarize(loaded, config, result, files)
+    summary = summarize(loaded, config, result, output)
     report(summary, as_json, lambda: text(summary))
 
 
@@ -241,9 +252,14 @@ def run(
     from pliant.commands.run import run as function
     from pliant.spec.program import load_program
 
+    target = Target(device)
+    if bitstream is not None and target is Target.VIRTUAL:
+        raise click.UsageError("--bitstream needs --device remote or local")
+    if address is not None and target is not Target.REMOTE:
+        raise click.UsageError("--address needs --device remote")
     loaded = load_program(program)
     batch = read_images(only_input(loaded), images, mean=mean, std=std)
-    result = function(loaded, batch, Target(device), bitstream=bitstream, address=address,
+    result = function(loaded, batch, target, bitstream=bitstream, address=address,
                       verify=verify, profile=profile, output=output)
     report(result, as_json, lambda: text(result))
 

@@ -55,7 +55,7 @@ def test_people_read_classes_and_cycles(program: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "image.npy", GOLDEN.images[0])
     done = pliant("run", program, tmp_path / "image.npy")
     assert done.exit_code == 0, done.output
-    assert "1 images" in done.stdout
+    assert "1 image," in done.stdout
     assert f"classes: {LOGITS[0].argmax()}\n" in done.stdout
 
 
@@ -93,3 +93,50 @@ def test_programs_with_several_inputs_are_for_python(program: Path, tmp_path: Pa
     dataclasses.replace(loaded, inputs=loaded.inputs * 2).save(path)
     np.save(tmp_path / "image.npy", GOLDEN.images[0])
     assert "has 2 inputs" in fails(path, tmp_path / "image.npy")
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("none.npy", np.zeros((0, 1, 8, 8), np.int8), "one image or more"),
+    ("nan.npy", np.full((1, 8, 8), np.nan), "infinite or no numbers"),
+    ("flat.npy", np.zeros(64, np.int8), "(1, 8, 8)"),
+    ("scalar.npy", np.int8(1), "(1, 8, 8)"),
+    ("unsigned.npy", np.zeros((1, 8, 8), np.uint8), "found uint8"),
+])
+def test_arrays_that_are_no_input_are_refused_by_name(
+    program: Path, tmp_path: Path, name: str, value: np.ndarray, message: str
+) -> None:
+    np.save(tmp_path / name, value)
+    error = fails(program, tmp_path / name)
+    assert name in error
+    assert message in error
+
+
+def test_a_damaged_picture_and_pixels_that_are_no_numbers_are_refused(
+    program: Path, tmp_path: Path
+) -> None:
+    picture, damaged = tmp_path / "picture.png", tmp_path / "damaged.png"
+    Image.effect_noise((28, 28), 50).save(picture)
+    damaged.write_bytes(picture.read_bytes()[:200])
+    assert "damaged.png: damaged picture" in fails(program, damaged)
+    assert "std not 0" in fails(program, picture, "--std", "0")
+    assert "must be numbers" in fails(program, picture, "--mean", "nan")
+    np.save(tmp_path / "image.npy", GOLDEN.images[0])
+    assert "for pictures" in fails(program, tmp_path / "image.npy", "--mean", "0.5")
+
+
+def test_options_of_other_devices_are_refused(program: Path, tmp_path: Path) -> None:
+    for option in ("--bitstream", "--address"):
+        done = pliant("run", program, tmp_path / "image.npy", option, "x")
+        assert done.exit_code == FAILURE
+        assert f"{option} needs --device" in done.stderr
+
+
+def test_a_bitstream_that_cannot_be_loaded_is_named(program: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", GOLDEN.images[0])
+    bitstream = tmp_path / "core.bit"
+    arguments = (program, tmp_path / "image.npy", "--device", "local", "--bitstream", bitstream)
+    assert "core.bit: No such file" in fails(*arguments)
+    bitstream.write_bytes(b"no bitstream")
+    assert "core.hwh: No such file" in fails(*arguments)
+    bitstream.with_suffix(".hwh").write_text("<EDKSYSTEM/>")
+    assert "PYNQ cannot load" in fails(*arguments)

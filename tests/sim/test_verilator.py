@@ -100,3 +100,13 @@ def test_messages_of_a_failing_tool_are_passed_on(cache: Path, tmp_path: Path) -
     (tmp_path / "c" / "add.cpp").write_text("#error a message\n")
     with pytest.raises(VerilatorError, match=r"make failed(.|\n)*a message"):
         build(VERILOG, "adder", [tmp_path / "c" / "add.cpp"])
+
+
+def test_a_build_says_once_that_it_takes_long(
+    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="pliant_sim")
+    for _ in range(2):
+        build(VERILOG, "adder", harness(tmp_path / "c"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "compiling the RTL of module 'adder', once for this content; a core takes minutes"]

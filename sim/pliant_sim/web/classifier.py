@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pliant.compiler import compile_graph
+from pliant.driver.result import dequantize
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import disassemble
 from pliant_sim.rtl import RtlMachine
@@ -93,8 +94,7 @@ class DigitClassifier:
             run = self._machine.run(program, [image], trace=True)
             (expected,) = self._simulator.run(program, [image[None]]).outputs
         (logits,) = run.outputs
-        info = program.outputs[0]
-        real = (logits.ravel().astype(float) - info.zero_point) * info.scale
+        real = dequantize(logits.ravel(), program.outputs[0])
         return Classification(
             digit=int(logits.argmax()), logits=real.tolist(), image=image[0].tolist(),
             equal=bool(np.array_equal(logits, expected[0])), cycles=run.cycles,

@@ -37,7 +37,7 @@ function stroke(from, to) {
   pen.strokeStyle = "#000";
   pen.beginPath();
   pen.moveTo(...from);
-  pen.lineTo(...to);
+  pen.lineTo(to[0] + 0.01, to[1]); // a line without length would leave no dot
   pen.stroke();
 }
 
@@ -59,7 +59,9 @@ async function classify() {
     if (!response.ok) throw new Error(result.error);
     present(result);
   } catch (error) {
-    if (mine === request) show(error.message, true);
+    if (mine !== request) return;
+    element("digit").textContent = "?"; // not the answer to an earlier drawing
+    show(error.message, true);
   }
 }
 
@@ -142,18 +144,20 @@ function timeline(result) {
 
 let from = null;
 drawing.addEventListener("pointerdown", (event) => {
+  if (!event.isPrimary) return; // a second finger
   drawing.setPointerCapture(event.pointerId);
   from = position(event);
   stroke(from, from);
 });
 drawing.addEventListener("pointermove", (event) => {
-  if (from === null) return;
+  if (from === null || !event.isPrimary) return;
   const to = position(event);
   stroke(from, to);
   from = to;
 });
 for (const name of ["pointerup", "pointercancel"]) {
-  drawing.addEventListener(name, () => {
+  drawing.addEventListener(name, (event) => {
+    if (!event.isPrimary) return;
     if (from !== null) classify();
     from = null;
   });

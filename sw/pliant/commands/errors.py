@@ -55,6 +55,9 @@ def explain(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror or error}"
     if isinstance(error, OSError) and error.errno in ADDRESS_ERRORS:
         return error.strerror or str(error)
+    broken = getattr(sys.modules.get("grpc"), "RpcError", ())
+    if isinstance(error, broken):
+        return f"connection to the board: {getattr(error, 'details', lambda: error)()}"
     kinds = tuple(
         getattr(sys.modules[module], name)
         for module, names in EXPECTED.items() if module in sys.modules for name in names

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pliant.commands.simulate import InputError
-from pliant.commands.summary import OutputSummary
+from pliant.commands.errors import explain
+from pliant.commands.simulate import InputError, read_array
+from pliant.commands.summary import OutputSummary, output_text, summarize_outputs
 from pliant.driver.accelerator import Accelerator, Verify
 from pliant.driver.manifest import FILE_NAME, Manifest, read_manifest
 from pliant.driver.profile import Profile
@@ -109,19 +111,11 @@ def run(
         accelerator.load(program)
         result = accelerator.run(images)
         layers = accelerator.profile(images[0]) if profile else None
-    outputs = []
-    for name, value in result.outputs.items():
-        path = None
-        if output is not None:
-            output.mkdir(parents=True, exist_ok=True)
-            path = output / f"{name}.npy"
-            np.save(path, value)
-        outputs.append(OutputSummary(name=name, shape=value.shape, path=path,
-                                     sha256=hashlib.sha256(value.tobytes()).hexdigest()))
     return RunSummary(
         network=program.network, config=accelerator.config.name, device=target,
-        images=len(images), classes=_classes(result), outputs=outputs,
-        cycles=list(result.cycles), profile=layers)
+        images=len(images), classes=_classes(result),
+        outputs=summarize_outputs(result.outputs, output), cycles=list(result.cycles),
+        profile=layers)
 
 
 @contextmanager
@@ -145,12 +139,7 @@ def open_accelerator(
         if target is Target.REMOTE:
             _point_to(address)
         manifest = _manifest_of(bitstream)
-        from pynq import Overlay
-
-        import pliant.driver.pynq  # noqa: F401 - lets PYNQ bind the driver
-
-        overlay = Overlay(str(bitstream))
-        core = getattr(overlay, CORE_INSTANCE)
+        core = _core_of(bitstream)
         yield stack.enter_context(core.accelerator(manifest=manifest, verify=when))
 
 
@@ -185,16 +174,23 @@ def read_images(info: TensorInfo, paths: Sequence[Path], *, mean: Sequence[float
     FileNotFoundError
         There is no such file.
     """
+    _check_pixels(info, mean, std)
+    if (mean or std) and all(path.suffix == ".npy" for path in paths):
+        raise InputError("mean and std are for pictures; values of .npy files are taken as they "
+                         "are")
     batches = []
     for path in paths:
-        value = _array(path) if path.suffix == ".npy" else _picture(info, path, mean, std)
+        value = read_array(path) if path.suffix == ".npy" else _picture(info, path, mean, std)
         if np.issubdtype(value.dtype, np.floating):
-            value = quantize(value, info)
+            try:
+                value = quantize(value, info)
+            except ValueError as error:
+                raise InputError(f"{path}: {error}") from None
         batch = value[np.newaxis] if value.ndim == 3 else value
-        if batch.dtype != np.int8 or batch.shape[1:] != info.image_shape:
+        if batch.dtype != np.int8 or batch.shape[1:] != info.image_shape or not len(batch):
             raise InputError(f"{path}: found {value.dtype} {value.shape}, input {info.name!r} "
-                             f"takes int8 or real {info.image_shape}, or that with images in "
-                             "front")
+                             f"takes int8 or real {info.image_shape}, or that with one image "
+                             "or more in front")
         batches.append(batch)
     return np.concatenate(batches)
 
@@ -205,12 +201,10 @@ def text(summary: RunSummary) -> str:
     if len(set(summary.cycles)) == 1:
         cycles = str(summary.cycles[0])
     lines = [f"{summary.network} on {summary.config} ({summary.device.value}): {summary.images} "
-             f"images, {cycles} cycles each"]
+             f"image{'s' * (summary.images > 1)}, {cycles} cycles each"]
     if summary.classes is not None:
         lines.append("classes: " + " ".join(map(str, summary.classes)))
-    for output in summary.outputs:
-        where = f" -> {output.path}" if output.path else ""
-        lines.append(f"output {output.name!r} {output.shape}: SHA-256 {output.sha256}{where}")
+    lines += map(output_text, summary.outputs)
     if summary.profile is not None:
         lines.append(summary.profile.text())
     return "\n".join(lines)
@@ -249,14 +243,35 @@ def _point_to(address: str | None) -> None:
                          f"{REMOTE_VARIABLE}")
 
 
-def _array(path: Path) -> NDArray[np.generic]:
+def _core_of(bitstream: Path) -> Any:
+    """Load a bitstream by PYNQ; return what its driver is bound to."""
+    for path in (bitstream, bitstream.with_suffix(".hwh")):
+        path.open("rb").close()
+    from pynq import Overlay
+
+    import pliant.driver.pynq  # noqa: F401 - lets PYNQ bind the driver
+
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy file ({error})") from None
-    if not isinstance(array, np.ndarray) or array.ndim not in (3, 4):
-        raise InputError(f"{path}: holds no image (channels, height, width) or batch of them")
-    return array
+        with warnings.catch_warnings():
+            for said_otherwise in ("Interrupts are not yet implemented", "No devices found"):
+                warnings.filterwarnings("ignore", said_otherwise)
+            overlay = Overlay(str(bitstream))
+    except Exception as error:  # PYNQ raises RuntimeError, ValueError, gRPC's errors and others
+        raise InputError(f"PYNQ cannot load {bitstream}: {explain(error) or error}") from error
+    if CORE_INSTANCE not in overlay.ip_dict:
+        raise InputError(f"{bitstream.with_suffix('.hwh')}: has no {CORE_INSTANCE!r}; found "
+                         f"{', '.join(overlay.ip_dict) or 'nothing'}")
+    return getattr(overlay, CORE_INSTANCE)
+
+
+def _check_pixels(info: TensorInfo, mean: Sequence[float], std: Sequence[float]) -> None:
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (0, info.image_shape[0]):
+            raise InputError(f"{name} has {len(values)} values, input {info.name!r} has "
+                             f"{info.image_shape[0]} channels")
+    if not np.isfinite([*mean, *std]).all() or 0 in std:
+        raise InputError(f"mean = {list(mean)} and std = {list(std)} must be numbers, and std not "
+                         "0")
 
 
 def _picture(
@@ -269,15 +284,15 @@ def _picture(
     if channels not in modes:
         raise InputError(f"input {info.name!r} has {channels} channels; pictures make 1 or 3, give "
                          "a .npy file")
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) not in (0, channels):
-            raise InputError(f"{name} has {len(values)} values, input {info.name!r} has "
-                             f"{channels} channels")
     try:
         with Image.open(path) as picture:
             resized = picture.convert(modes[channels]).resize((width, height))
     except UnidentifiedImageError:
         raise InputError(f"{path}: neither a .npy file nor a picture") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise InputError(f"{path}: damaged picture ({error})") from None
     pixels = np.asarray(resized, np.float64).reshape(height, width, channels) / 255
     if mean:
         pixels = pixels - np.asarray(mean)

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,16 +133,19 @@ def read_inputs(paths: Sequence[Path]) -> list[NDArray[np.int8]]:
     FileNotFoundError
         There is no such file.
     """
-    arrays = []
-    for path in paths:
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise InputError(f"{path}: not a .npy file ({error})") from None
-        if not isinstance(array, np.ndarray):
-            raise InputError(f"{path}: holds several arrays; save one with numpy.save")
-        arrays.append(array[np.newaxis] if array.ndim == 3 else array)
-    return arrays
+    arrays = [read_array(path) for path in paths]
+    return [array[np.newaxis] if array.ndim == 3 else array for array in arrays]
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Return the array in a .npy file; raises what :func:`read_inputs` does."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a .npy file ({error})") from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: holds several arrays; save one with numpy.save")
+    return array
 
 
 def network_inputs(program: Program, images: int) -> list[NDArray[np.int8]]:

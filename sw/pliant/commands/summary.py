@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pliant.commands.simulate import Simulation
 from pliant.spec.config import AcceleratorConfig
@@ -58,25 +59,37 @@ def array_use(macs: int, cycles: float, config: AcceleratorConfig) -> float:
     return macs / (config.peak_macs_per_cycle * cycles)
 
 
-def save_outputs(result: Simulation, directory: Path) -> dict[str, Path]:
-    """Write each output as ``<name>.npy``, int8 with images in front; return the paths by name."""
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = {}
-    for name, value in result.outputs.items():
-        paths[name] = directory / f"{name}.npy"
-        np.save(paths[name], value)
-    return paths
+def summarize_outputs(
+    outputs: Mapping[str, NDArray[np.int8]], directory: Path | None
+) -> list[OutputSummary]:
+    """Return the figures of outputs, int8 with images in front.
+
+    With a directory each is written there as ``<name>.npy``.
+    """
+    found = []
+    for name, value in outputs.items():
+        path = None
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            path = directory / f"{name}.npy"
+            np.save(path, value)
+        found.append(OutputSummary(name=name, shape=value.shape, path=path,
+                                   sha256=hashlib.sha256(value.tobytes()).hexdigest()))
+    return found
+
+
+def output_text(output: OutputSummary) -> str:
+    """Return an output as a line for people."""
+    shape = "x".join(map(str, output.shape))
+    place = f", {output.path}" if output.path is not None else ""
+    return f"  output {output.name}: {shape} int8, SHA-256 {output.sha256[:16]}{place}"
 
 
 def summarize(
-    program: Program, config: AcceleratorConfig, result: Simulation, paths: Mapping[str, Path]
+    program: Program, config: AcceleratorConfig, result: Simulation, directory: Path | None
 ) -> SimulationSummary:
-    """Return the figures of a simulation; `paths` are the files of its outputs, if any."""
-    outputs = [
-        OutputSummary(name=name, shape=value.shape, path=paths.get(name),
-                      sha256=hashlib.sha256(value.tobytes()).hexdigest())
-        for name, value in result.outputs.items()
-    ]
+    """Return the figures of a simulation; outputs are written to `directory`, if there is one."""
+    outputs = summarize_outputs(result.outputs, directory)
     cycles = sum(result.cycles)
     per_image = cycles / result.images if cycles else None
     return SimulationSummary(
@@ -95,10 +108,7 @@ def text(summary: SimulationSummary) -> str:
     """Return a summary as lines for people."""
     lines = [f"{summary.network} on {summary.config}, {summary.level} level, "
              f"{summary.images} images"]
-    for output in summary.outputs:
-        shape = "x".join(map(str, output.shape))
-        place = f", {output.path}" if output.path is not None else ""
-        lines.append(f"  output {output.name}: {shape} int8, SHA-256 {output.sha256[:16]}{place}")
+    lines += map(output_text, summary.outputs)
     if summary.cycles_per_image is not None:
         assert summary.array_use is not None
         lines.append(f"  {summary.cycles_per_image:.0f} cycles per image, "

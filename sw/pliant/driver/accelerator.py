@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -45,7 +46,8 @@ class Accelerator:
 
     Whatever goes wrong during a run, the core is reset and the memory of instructions and
     constants is checked, and written again if need be, before the exception leaves: the next run
-    is exact. No wait is without a limit.
+    is exact. No wait is without a limit. Another driver may use the core between two runs, not
+    during one.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ class Accelerator:
         Images in memory. With 2, the next one of a batch is copied while one is computed.
     recover : bool
         False leaves core and memory as they are after a failure, to look at them; :meth:`reset`
-        then comes before the next run.
+        then comes before the next run and mends both.
     watchdog : bool
         False leaves the hardware's watchdog as it is.
 
@@ -97,7 +99,7 @@ class Accelerator:
         self.core.identify(config)
         self.core.reset()
         self._at_rest = True
-        self._busy = False
+        self._running = threading.Lock()
 
     def __enter__(self) -> Accelerator:
         return self
@@ -117,18 +119,10 @@ class Accelerator:
         """Stop the core and give all memory back; the next :meth:`load` takes memory again.
 
         The memory is given back even when the core cannot be stopped (ResetTimeoutError); its DMA
-        window is empty then.
+        window is empty then. RuntimeError while a run is awaited.
         """
-        if self._residence is None:
-            return
-        try:
-            if not self._at_rest:
-                self.core.set("window_limit", 0)
-                self.core.set("window_base", 0)
-                self.reset()
-        finally:
-            residence, self._residence = self._residence, None
-            residence.free()
+        with self._alone():
+            self._close()
 
     @property
     def program(self) -> Program | None:
@@ -172,17 +166,19 @@ class Accelerator:
                 f"{program.config_name!r} (fingerprint {program.fingerprint:016x}), the core is "
                 f"{self.config.name!r} ({self.config.fingerprint:016x}); compile it again with "
                 f"--config {self.config.name}, or load the bitstream of {program.config_name!r}")
-        self._rest()
-        self.close()
-        bound = cycle_bound(program, self.config)
-        residence = Residence(program, self.config, self.device, slots=self._slots)
-        try:
-            residence.verify()
-            self._configure(residence)
-        except BaseException:
-            residence.free()
-            raise
-        self._residence, self._bound = residence, bound
+        with self._alone():
+            self._rest()
+            self._close()
+            bound = cycle_bound(program, self.config)
+            residence = Residence(program, self.config, self.device, slots=self._slots)
+            try:
+                residence.verify()
+                self.core.forget()  # another driver may have had the core and these addresses
+                self._configure(residence)
+            except BaseException:
+                residence.free()
+                raise
+            self._residence, self._bound = residence, bound
         return program
 
     def run(self, *inputs: NDArray[np.int8]) -> RunResult:
@@ -266,10 +262,17 @@ class Accelerator:
                 for value, info in zip(real, self._loaded().program.inputs, strict=True)]
 
     def reset(self) -> None:
-        """Soft reset of the core; ResetTimeoutError when it does not complete."""
-        self._at_rest = False
-        self.core.reset()
-        self._at_rest = True
+        """Soft reset of the core; the program in memory is checked and written again if need be.
+
+        Raises
+        ------
+        ResetTimeoutError
+            The reset does not complete.
+        MemoryCorruptedError
+            The memory does not hold what is written to it.
+        """
+        with self._alone():
+            self._reset()
 
     def verify(self) -> None:
         """Raise MemoryCorruptedError unless the program in memory is what was loaded."""
@@ -290,6 +293,28 @@ class Accelerator:
             program=program, cycles=tuple(cycles),
             outputs={info.name: value[0] if single else value
                      for info, value in zip(program.outputs, outputs, strict=True)})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._running.acquire(blocking=False):
+            raise RuntimeError("the core is running; one run at a time")
+        try:
+            yield
+        finally:
+            self._running.release()
+
+    def _close(self) -> None:
+        if self._residence is None:
+            return
+        try:
+            if not self._at_rest:
+                self.core.set("window_limit", 0)
+                self.core.set("window_base", 0)
+                self.core.reset()
+                self._at_rest = True
+        finally:
+            residence, self._residence = self._residence, None
+            residence.free()
 
     def _configure(self, residence: Residence) -> None:
         image = residence.images[0]
@@ -350,7 +375,6 @@ class Accelerator:
     def _compute(self, meanwhile: Callable[[], None] = lambda: None) -> Waits[None]:
         """Start the core, do something else, and wait until it is done."""
         program = self._loaded().program
-        self._at_rest = False
         self.core.start()
         meanwhile()
         # A watchdog stops the core before this is over.
@@ -371,47 +395,59 @@ class Accelerator:
             if status & (Status.DONE | Status.FAULT):
                 raise LostInterruptError(program.network, status, seconds)
             raise RunTimeoutError(program.network, seconds, self.core.activity())
-        self._at_rest = True
 
     @contextmanager
     def _recovering(self) -> Iterator[None]:
         """Leave core and memory fit for the next run, whatever is raised inside."""
-        if self._busy:
-            raise RuntimeError("the core is running; one run at a time")
-        self._rest()
-        if self._residence is not None and self.core.was_changed("program_base"):
-            self.core.forget()  # another driver has used the core, or it was configured anew
-            self._configure(self._residence)
-        if self._watchdog:
-            limit = self._limit()
-            self.core.set("watchdog", limit if limit <= _WATCHDOG_MAX else 0)
-        self._busy = True
-        try:
-            yield
-        except BaseException as error:
-            if self._recovers:
-                self._recover(error)
-            raise
-        finally:
-            self._busy = False
+        with self._alone():
+            self._rest()
+            if self._watchdog:
+                limit = self._limit()
+                self.core.set("watchdog", limit if limit <= _WATCHDOG_MAX else 0)
+            self._at_rest = False
+            try:
+                yield
+                self._at_rest = True
+            except BaseException as error:
+                if self._recovers:
+                    self._recover(error)
+                raise
 
     def _recover(self, error: BaseException) -> None:
-        residence = self._loaded()
+        """Reset the core after an error; what does not succeed is left to the next run."""
         try:
-            self.reset()
-        except ResetTimeoutError as stuck:
+            corrupted = self._reset()
+        except (ResetTimeoutError, MemoryCorruptedError) as stuck:
             add_note(error, str(stuck))
-        self._configure(residence)
-        try:
-            residence.verify()
-        except MemoryCorruptedError as corrupted:
-            if corrupted is not error:
+        else:
+            if corrupted is not None and not isinstance(error, MemoryCorruptedError):
                 add_note(error, str(corrupted))
-            residence.restore()
+
+    def _reset(self) -> MemoryCorruptedError | None:
+        """Do what :meth:`reset` does; return what was wrong with the memory."""
+        self._at_rest = False
+        self.core.reset()
+        corrupted = None
+        residence = self._residence
+        if residence is not None:
+            self._configure(residence)
+            try:
+                residence.verify()
+            except MemoryCorruptedError as error:
+                corrupted = error
+                residence.restore()
+                residence.verify()
+        self._at_rest = True
+        return corrupted
 
     def _rest(self) -> None:
         if not self._at_rest:
             if not self._recovers:
                 raise DriverError("the core has not finished its last run or stopped with a fault; "
                                   "reset() it before the next")
-            self.reset()
+            self._reset()
+        elif self._residence is not None and self.core.was_changed("program_base"):
+            # Another driver has used the core, or its bitstream was loaded again.
+            self.core.identify(self.config)
+            self.core.forget()
+            self._reset()

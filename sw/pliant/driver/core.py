@@ -66,6 +66,7 @@ class Core:
         for address in range(register.address, register.address + 4 * register.words, 4):
             word, value = value & _WORD, value >> 32
             if self._written.get(address) != word:
+                self._written.pop(address, None)  # unknown, should the write be interrupted
                 self._device.write(address, word)
                 self._written[address] = word
 

@@ -60,19 +60,19 @@ class Residence:
                 own = [self._allocate(device, config, index, sizes[index])
                        for index in (_INPUT, _OUTPUT)]
                 areas.append((*shared, *own))
+            self._areas = tuple(areas)
+            self.images = tuple(MemoryImage(program, config, slot) for slot in areas)
+            self.window = (min(buffer.address for buffer in self._buffers),
+                           max(buffer.address + len(buffer.array) for buffer in self._buffers))
+            for buffer in self._buffers:
+                buffer.array[:] = 0
+            self.restore()
+            for slot in areas:
+                slot[_INPUT].flush()
+                slot[_OUTPUT].flush()
         except BaseException:
             self.free()
             raise
-        self._areas = tuple(areas)
-        self.images = tuple(MemoryImage(program, config, slot) for slot in areas)
-        self.window = (min(buffer.address for buffer in self._buffers),
-                       max(buffer.address + len(buffer.array) for buffer in self._buffers))
-        for buffer in self._buffers:
-            buffer.array[:] = 0
-        self.restore()
-        for slot in areas:
-            slot[_INPUT].flush()
-            slot[_OUTPUT].flush()
 
     def restore(self) -> None:
         """Write instructions and constants."""
