@@ -191,13 +191,14 @@ class Engine(wiring.Component):
         for name in FAULT_SOURCES:
             wiring.connect(m, reporters[name].fault, wiring.flipped(getattr(self, f"fault_{name}")))
 
-        post_wait_bank = Signal()  # it comes late in its cycle
-        m.d.sync += post_wait_bank.eq(post.wait_bank)
+        # Events that come late in their cycle are counted in the next.
+        load_wait_memory, post_wait_bank = Signal(), Signal()
+        m.d.sync += [load_wait_memory.eq(load.wait_memory), post_wait_bank.eq(post.wait_bank)]
         events = {
             "cycles": Const(1),
             "load_busy": load.busy,
             "load_wait_token": dispatch.load_wait_token,
-            "load_wait_memory": load.wait_memory,
+            "load_wait_memory": load_wait_memory,
             "load_wait_bank": load.wait_bank,
             "matrix_busy": matrix.busy,
             "matrix_active": matrix.active,

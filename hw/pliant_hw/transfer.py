@@ -110,13 +110,15 @@ class RunWalker(wiring.Component):
             runs.payload.index.eq(fields.index),
             self.busy.eq(1),
         ]
+        idle = Signal(init=1)  # a register: the dispatcher's queue waits for it
+        m.d.comb += self.transfer.ready.eq(idle)
         following = Signal.like(base)
         m.d.comb += following.eq(
             Mux(last_run, block, address) + Mux(last_run, fields.block_stride, fields.run_stride)
         )
         with m.FSM():
             with m.State("idle"):
-                m.d.comb += [self.transfer.ready.eq(1), self.busy.eq(self.runs.valid)]
+                m.d.comb += self.busy.eq(self.runs.valid)
                 m.d.sync += [
                     fields.eq(self.transfer.payload),
                     base.eq(self.segment_base[self.transfer.payload.segment]),
@@ -124,6 +126,7 @@ class RunWalker(wiring.Component):
                     row.eq(1),
                 ]
                 with m.If(self.transfer.valid):
+                    m.d.sync += idle.eq(0)
                     m.next = "prepare"
             with m.State("prepare"):
                 m.d.sync += [address.eq(base + fields.offset), block.eq(base + fields.offset)]
@@ -135,6 +138,7 @@ class RunWalker(wiring.Component):
                     with m.If(last_run):
                         m.d.sync += [block.eq(following), row.eq(row + 1)]
                         with m.If(last_block):
+                            m.d.sync += idle.eq(1)
                             m.next = "idle"
         return m
 

@@ -35,15 +35,15 @@ CONFIGS = {config.name: config for config in (
                         parameter_depth=8),
     dataclasses.replace(TINY, name="wide tiles", cols=16, parameter_depth=32),
 )}
-SIMULATED = {"tiny": range(1000, 1020), "half": range(1100, 1120), "quarter": range(1200, 1220),
-             "roomy": range(1300, 1310), "two records": range(1400, 1420),
-             "starved": range(1500, 1520), "single words": range(1600, 1610),
-             "wide tiles": range(1700, 1710), "pynq_z2": range(1800, 1820),
+SIMULATED = {"tiny": range(1000, 1010), "half": range(1100, 1110), "quarter": range(1200, 1210),
+             "roomy": range(1300, 1310), "two records": range(1400, 1410),
+             "starved": range(1500, 1510), "single words": range(1600, 1610),
+             "wide tiles": range(1700, 1710), "pynq_z2": range(1800, 1810),
              "ultra96": range(1900, 1910)}
-ON_RTL = {"tiny": range(2000, 2040), "pynq_z2": range(2100, 2110)}
+ON_RTL = {"tiny": range(2000, 2030), "pynq_z2": range(2100, 2110)}
 FIRST_SELECTING = 3000
 """From this seed on, networks select channels, work in groups and upsample."""
-SIMULATED_SELECTING = {"tiny": range(3000, 3020), "half": range(3100, 3110),
+SIMULATED_SELECTING = {"tiny": range(3000, 3010), "half": range(3100, 3110),
                        "quarter": range(3200, 3210), "two records": range(3400, 3410),
                        "starved": range(3500, 3510), "single words": range(3600, 3610),
                        "wide tiles": range(3700, 3710), "pynq_z2": range(3800, 3810),

@@ -9,8 +9,9 @@ from typing import Any
 
 from pliant_sim.board.board import Board
 
-TURN_S = 0.005
-"""How long the simulation keeps the event loop from others, at least one step."""
+TURN_S = 0.02
+"""How long the simulation keeps the event loop from others, at least one step: a turn of the loop
+costs as much as a register access, and a picture on a screen lasts as long."""
 
 STEP_CYCLES = 500
 """Cycles between looks at the clock."""

@@ -27,7 +27,7 @@ from pliant.spec.decoding import decode_program
 from pliant.spec.isa import INSTRUCTION_BYTES, Instruction
 from pliant.spec.unfolding import Unfolding
 
-FORMAT = "pliant-program"
+FORMAT = "pliant-program-2"
 
 
 class Segment:
@@ -210,7 +210,8 @@ def parse_program(data: bytes) -> Program:
         raise ProgramError(f"not a program file, truncated or corrupted ({error})") from None
     try:
         if manifest["format"] != FORMAT:
-            raise ProgramError(f"format is {manifest['format']!r}, not {FORMAT!r}")
+            raise ProgramError(f"format is {manifest['format']!r}, not {FORMAT!r}; "
+                               "compile it again")
         if manifest["isa_version"] != ISA_VERSION:
             raise ProgramError(f"made for instruction set version {manifest['isa_version']}, "
                                f"this is version {ISA_VERSION}; compile it again")
