@@ -15,8 +15,10 @@ from pliant.cli import FAILURE, main
 from pliant.commands.run import REMOTE_VARIABLE
 from pliant.compiler import compile_graph
 from pliant.spec.config import preset
+from pliant.spec.platform import platform
 from pliant.spec.program import load_program
 from pliant_models import digits
+from pliant_sim.board.device import VirtualBoard
 
 CONFIG = preset("tiny")
 GOLDEN = digits.golden()
@@ -57,6 +59,19 @@ def test_people_read_classes_and_cycles(program: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "1 image," in done.stdout
     assert f"classes: {LOGITS[0].argmax()}\n" in done.stdout
+
+
+def test_the_board_at_hand_is_used_through_pynq(program: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", GOLDEN.images[:2])
+    with VirtualBoard(platform("ultra96"), CONFIG) as device:  # PYNQ's active device
+        bitstream = device.write_overlay(tmp_path / "overlay")
+        done = pliant("run", program, tmp_path / "images.npy", "--json", "--device", "local",
+                      "--bitstream", bitstream, "-o", tmp_path / "out")
+        assert done.exit_code == 0, done.output
+        assert not device.hardware.memory.live
+    found = json.loads(done.stdout)
+    assert found["device"] == "local"
+    assert np.array_equal(np.load(found["outputs"][0]["path"]), LOGITS[:2])
 
 
 def fails(*arguments: object) -> str:
