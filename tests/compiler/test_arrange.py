@@ -139,12 +139,12 @@ def test_gathering_waits_until_it_pays(builder: Builder) -> None:
 
 def test_random_selections_keep_their_integers() -> None:
     moved = gathered = 0
-    for seed in range(40):
+    for seed in range(20):
         graph = random_network(seed, multiplier_bits=31, kinds=SELECTING, max_size=24,
                                max_channels=24)
         assert_exact(graph, keep_tensors=bool(seed % 2))
         lowered = optimize(graph, TINY)
         moved += any(tensor.channels for tensor in lowered.tensors().values())
         gathered += len(gathers(lowered))
-    assert moved > 5
-    assert gathered > 5
+    assert moved > 2
+    assert gathered > 2

@@ -140,8 +140,10 @@ BAD: dict[str, tuple[Callable[[], Graph], AcceleratorConfig, str, str, str]] = {
     "kernel larger than the input": (
         lambda: convolution(weight=np.ones((4, 3, 9, 9), np.int8)), TINY, "conv",
         "spans 9 pixels, the padded input has 8", "smaller kernel"),
-    "stride": (lambda: convolution(stride=(16, 1), shape=(4, 1, 6)), TINY, "conv",
-               "stride is 16, allowed is 1 to 15", "smaller stride"),
+    "stride behind a layer": (  # a first layer's input could be arranged instead
+        lambda: graph(*clip(0, 9).nodes, *convolution(
+            inputs=("y",), output=Tensor(name="z", shape=(4, 1, 6)), stride=(16, 1)).nodes),
+        TINY, "conv", "stride is 16, allowed is 1 to 15", "smaller stride"),
     "wide multiplier": (
         lambda: convolution(requantization=requantization(4, multiplier=np.full(4, 1 << 16))),
         NARROW, "conv", "multiplier is 65536, allowed is 0 to 65535", "multiplier_bits than 16"),

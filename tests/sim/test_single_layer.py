@@ -20,7 +20,7 @@ def machine() -> RtlMachine:
 def test_weights_of_4_bits_are_half_the_bytes_of_8(machine: RtlMachine, kernel: int) -> None:
     found = {}
     for bits in (8, 4):
-        layer = LayerSize(10, 20, kernel, 6, bits)
+        layer = LayerSize(12, 20, kernel, 6, bits)
         [node] = layer_graph(layer).nodes
         assert np.abs(node.weight).max() == {8: 127, 4: 7}[bits]
         found[bits] = run_single_layer(machine, layer)
