@@ -194,16 +194,6 @@ def test_of_two_threads_one_runs_and_the_other_is_refused(
     assert [str(error) for error in found] == ["the core is running; one run at a time"]
 
 
-def test_two_drivers_of_one_core_take_turns(device: InterruptedDevice, case: Case) -> None:
-    other = network_case(1)
-    with Accelerator(device, CONFIG) as first, Accelerator(device, CONFIG) as second:
-        first.load(case.program)
-        second.load(other.program)
-        for _ in range(2):
-            case.run_exactly(first, 3)
-            other.run_exactly(second, 2)
-
-
 def test_a_core_whose_registers_were_lost_is_set_up_again(
     device: InterruptedDevice, case: Case
 ) -> None:
