@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from pliant_hw.board.boards import BOARDS, PROCESSING_SYSTEMS
 from pliant_hw.board.ports import LEFT_OPEN, core_ports
 from pliant_sim.vivado.tcl import TclError
 from pliant_sim.vivado.vivado import Vivado
+
+pytestmark = pytest.mark.skipif(shutil.which("tclsh") is None, reason="needs tclsh")
 
 OPEN_PINS = frozenset(f"{CORE_INSTANCE}/{name}" for name in LEFT_OPEN)
 

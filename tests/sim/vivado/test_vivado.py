@@ -1,10 +1,14 @@
 """The stand-in for Vivado refuses what Vivado would: it must, or its consent means nothing."""
 
+import shutil
+
 import pytest
 
 from pliant_sim.vivado import tcl
 from pliant_sim.vivado.tcl import TclError
 from pliant_sim.vivado.vivado import Vivado
+
+pytestmark = pytest.mark.skipif(shutil.which("tclsh") is None, reason="needs tclsh")
 
 OPEN = "create_project p {} -part xczu3eg\ncreate_bd_design d\n"
 PS = "create_bd_cell -type ip -vlnv xilinx.com:ip:zynq_ultra_ps_e ps\n"
