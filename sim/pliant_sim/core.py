@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import cffi
@@ -25,6 +24,7 @@ from pliant.spec.registers import REGISTERS, Access
 from pliant_hw import verilog
 from pliant_sim import verilator
 from pliant_sim.cache import cache_directory, kept
+from pliant_sim.closing import Closing
 from pliant_sim.hardware_version import HARDWARE_VERSION
 
 _HERE = Path(__file__).parent
@@ -155,7 +155,7 @@ def _load(library: Path) -> tuple[cffi.FFI, Any]:
     return ffi, ffi.dlopen(str(library))
 
 
-class RtlCore:
+class RtlCore(Closing):
     """One instance of the core with its own memory; instances may run in different threads.
 
     Parameters
@@ -198,15 +198,6 @@ class RtlCore:
         """Free the model; using it afterwards is an error. Done by garbage collection as well."""
         self._free()
         self._core = None
-
-    def __enter__(self) -> RtlCore:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def set_timing(self, timing: MemoryTiming) -> None:
         """Change the memory's behaviour; not while a program runs."""

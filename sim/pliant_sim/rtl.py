@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from pliant.driver.faults import (
 from pliant.driver.image import MemoryImage
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.program import Program, ProgramError
+from pliant_sim.closing import Closing
 from pliant_sim.core import (
     Event,
     MemoryTiming,
@@ -81,7 +81,7 @@ class RtlResult:
         return self._machine.read_tensor(name, self._run)
 
 
-class RtlMachine:
+class RtlMachine(Closing):
     """The driver on the RTL; what it leaves after a failure is there to be looked at.
 
     Running one program again rewrites only the inputs. Scratch and outputs are poisoned before
@@ -116,15 +116,6 @@ class RtlMachine:
     def close(self) -> None:
         """Free the model."""
         self.core.close()
-
-    def __enter__(self) -> RtlMachine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def image(self) -> MemoryImage:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import struct
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from pliant_sim.board.errors import BitstreamError, BusError
 from pliant_sim.board.memory import Allocation
 from pliant_sim.board.overlay import write_overlay
 from pliant_sim.board.uio import VirtualUio
+from pliant_sim.closing import Closing
 from pliant_sim.core import MemoryTiming
 
 _numbers = itertools.count()
@@ -71,7 +71,7 @@ class VirtualMemory:
         return buffer
 
 
-class VirtualBoard(Device):  # type: ignore[misc]  # PYNQ has no types
+class VirtualBoard(Closing, Device):  # type: ignore[misc]  # PYNQ has no types
     """A board of a platform, simulated, as PYNQ's ``Device``.
 
     PYNQ finds buffers, clocks and interrupts through its active device: that is the virtual one
@@ -115,15 +115,6 @@ class VirtualBoard(Device):  # type: ignore[misc]  # PYNQ has no types
         self._raw_interrupts: list[int] = []
         if not hasattr(Device, "_active_device"):
             self.activate()
-
-    def __enter__(self) -> VirtualBoard:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the simulation and leave nothing of it in PYNQ; may be called twice."""

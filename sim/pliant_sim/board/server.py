@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 
 import grpc
 from pynq.remote import buffer_pb2_grpc, mmio_pb2_grpc, remote_device_pb2_grpc
@@ -12,6 +11,7 @@ from pliant_sim.board.board import Board
 from pliant_sim.board.errors import BoardError
 from pliant_sim.board.files import BoardFiles
 from pliant_sim.board.services import BufferService, DeviceService, MmioService
+from pliant_sim.closing import Closing
 
 PORT = 7967
 """Where PYNQ.remote's client looks."""
@@ -23,7 +23,7 @@ REMOTE_ACCESS_CYCLES = 50_000
 _GRACE_S = 2.0
 
 
-class BoardServer:
+class BoardServer(Closing):
     """Serves one board until it is closed; whoever reaches the port may use it.
 
     Parameters
@@ -75,9 +75,3 @@ class BoardServer:
     def __enter__(self) -> BoardServer:
         self.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

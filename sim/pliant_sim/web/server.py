@@ -7,11 +7,11 @@ import dataclasses
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import TracebackType
 
 from aiohttp import web
 
 from pliant.spec.isa import Unit
+from pliant_sim.closing import Closing
 from pliant_sim.web.classifier import DigitClassifier
 from pliant_sim.web.strokes import CANVAS, DrawingError, digit_image, parse
 
@@ -51,7 +51,7 @@ def application(classifier: DigitClassifier) -> web.Application:
     return app
 
 
-class PageServer:
+class PageServer(Closing):
     """Serves the page from a thread of its own while in use as a context manager.
 
     Parameters
@@ -96,15 +96,6 @@ class PageServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-    def __enter__(self) -> PageServer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _file(path: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
