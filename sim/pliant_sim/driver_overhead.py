@@ -21,7 +21,7 @@ from pliant.compiler import compile_graph
 from pliant.driver.accelerator import Accelerator
 from pliant.driver.metered import MeteredDevice
 from pliant.spec.config import PRESETS, AcceleratorConfig, preset
-from pliant.spec.platform import CORE_INSTANCE, PLATFORMS, Platform
+from pliant.spec.platform import CORE_INSTANCE, PLATFORMS, Platform, platforms_of
 from pliant.spec.program import Program
 from pliant_models import digits
 from pliant_sim.core import RtlCore
@@ -180,8 +180,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=IMAGES)
     options = parser.parse_args()
     config = preset(options.config)
-    board = next((item for item in PLATFORMS.values() if item.config_name == config.name),
-                 PLATFORMS["ultra96"])
+    board = (platforms_of(config) or [PLATFORMS["ultra96"]])[0]
     for found in (on_virtual_device(config, options.images),
                   on_virtual_board(board, config, options.images)):
         print(found.text())

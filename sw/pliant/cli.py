@@ -421,7 +421,7 @@ def overlay(
     from pliant.commands.board import platform_for
 
     config = preset(config_name)
-    where = platform_for(config) if platform_name is None else platform(platform_name)
+    where = platform_for(config, platform_name)
     result = function(config, where, output)
     report(result, as_json, lambda: (
         f"{result.bitstream}, {result.handoff}: virtual board {result.platform} with "
@@ -456,7 +456,7 @@ def serve(
     from pliant_sim.board.server import PORT
 
     config = preset(config_name)
-    where = platform_for(config) if platform_name is None else platform(platform_name)
+    where = platform_for(config, platform_name)
 
     def announce(served: Served) -> None:
         report(served, as_json, lambda: (

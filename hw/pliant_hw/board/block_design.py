@@ -13,19 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pliant.spec.platform import CORE_INSTANCE, CORE_VLNV, INTERRUPT_CONTROLLER, Platform
+from pliant.spec.platform import (
+    CORE_INSTANCE,
+    CORE_VLNV,
+    DESIGN,
+    INTERRUPT_CONTROLLER,
+    INTERRUPT_SPACE_BYTES,
+    Platform,
+)
 from pliant.spec.registers import REGISTER_SPACE_BYTES
 from pliant_hw.board.boards import PROCESSING_SYSTEMS, reference_setting, settings
 from pliant_hw.board.ipxact import ADDRESS_BLOCK
 from pliant_hw.board.ports import CLOCK, CONTROL, INTERRUPT, MEMORY, RESET
 
-DESIGN = "pliant"
-"""Name of the block design, and so the stem of the files that Vivado makes of it."""
-
 RESET_BLOCK, CONTROL_SWITCH, MEMORY_SWITCH = "reset_0", "control_axi", "memory_axi"
-
-INTERRUPT_SPACE_BYTES = 1 << 16
-"""Address range of the interrupt controller."""
 
 _PROCEDURES = """\
 namespace eval pliant {

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from pliant.spec.config import ISA_VERSION, AcceleratorConfig
 from pliant.spec.platform import CORE_VLNV, Family
-from pliant.spec.register_words import WORD_BITS, BitField, Word, words
+from pliant.spec.register_words import ACCESS_NAMES, WORD_BITS, BitField, Word, words
 from pliant.spec.registers import REGISTER_SPACE_BYTES, Access
 from pliant_hw.board.ports import (
     CLOCK,
@@ -46,9 +46,6 @@ _VIEWS = (
     ("xilinx_anylanguagebehavioralsimulation", "Simulation", ":vivado.xilinx.com:simulation"),
 )
 _INTERFACE_VIEW = ("xilinx_xpgui", "UI Layout", ":vivado.xilinx.com:xgui.ui")
-
-_ACCESS = {Access.READ_ONLY: "read-only", Access.READ_WRITE: "read-write",
-           Access.WRITE_ONE: "read-write"}
 
 _WRITE_EFFECT = {"control": "oneToSet", "interrupt_status": "oneToClear"}
 """What writing 1 does in registers of Access.WRITE_ONE."""
@@ -186,7 +183,7 @@ def _register(element: Element, word: Word) -> None:
     _add(element, "addressOffset", f"0x{word.address:x}")
     _add(element, "size", WORD_BITS)
     _add(element, "volatile", "false" if word.access is Access.READ_WRITE or word.reset else "true")
-    _add(element, "access", _ACCESS[word.access])
+    _add(element, "access", ACCESS_NAMES[word.access])
     _add(_add(element, "reset"), "value", f"0x{word.reset:x}")
     for field in word.fields:
         _field(_add(element, "field"), field, word)
@@ -198,7 +195,7 @@ def _field(element: Element, field: BitField, word: Word) -> None:
         _add(element, "description", field.doc)
     _add(element, "bitOffset", field.offset)
     _add(element, "bitWidth", field.width)
-    _add(element, "access", _ACCESS[word.access])
+    _add(element, "access", ACCESS_NAMES[word.access])
     if field.values:
         group = _add(element, "enumeratedValues")
         for name, value, doc in field.values:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pliant.spec.platform import Platform
-from pliant_hw.board.block_design import DESIGN
+from pliant.spec.platform import DESIGN, Platform
 from pliant_hw.board.boards import BOARDS
 
 OLDEST_VIVADO = "2020.2"

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.platform import Platform
+from pliant.spec.platform import INTERRUPT_SPACE_BYTES, Platform
 from pliant.spec.registers import REGISTER_SPACE_BYTES, REGISTERS, Control, Status
 from pliant_sim.board.bitstream import StandIn
 from pliant_sim.board.errors import BoardError, BusError
@@ -15,7 +15,6 @@ from pliant_sim.board.memory import BoardMemory
 from pliant_sim.board.processing_system import ProcessingSystem
 from pliant_sim.core import MemoryTiming, RtlCore
 
-INTERRUPT_CONTROLLER_BYTES = 1 << 16
 MEMORY_BYTES = 256 << 20
 
 CYCLES_PER_SECOND = 20_000
@@ -181,7 +180,7 @@ class Board:
         offset = address - self.platform.core_address
         interrupts = self._interrupt_offset
         if not (0 <= offset < REGISTER_SPACE_BYTES
-                or interrupts <= offset < interrupts + INTERRUPT_CONTROLLER_BYTES):
+                or interrupts <= offset < interrupts + INTERRUPT_SPACE_BYTES):
             return None
         if self._loaded is None:
             raise BusError(f"access to address {address:#x} with no bitstream loaded: a board "

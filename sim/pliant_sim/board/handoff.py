@@ -14,22 +14,18 @@ from pliant.spec.config import AcceleratorConfig
 from pliant.spec.platform import (
     CORE_INSTANCE,
     CORE_VLNV,
+    DESIGN,
     INTERRUPT_CONTROLLER,
+    INTERRUPT_SPACE_BYTES,
     Family,
     Platform,
 )
-from pliant.spec.register_words import WORD_BITS, Word, words
-from pliant.spec.registers import REGISTER_SPACE_BYTES, Access
+from pliant.spec.register_words import ACCESS_NAMES, WORD_BITS, Word, words
+from pliant.spec.registers import REGISTER_SPACE_BYTES
 from pliant_hw.board.boards import PROCESSING_SYSTEMS, ProcessingSystem
-from pliant_sim.board.board import INTERRUPT_CONTROLLER_BYTES
 from pliant_sim.board.clocks import fabric_clock
 
-DESIGN = "pliant"
-"""Name of the block design, and of its files."""
-
 _AXI = "xilinx.com:interface:aximm:1.0"
-_ACCESS = {Access.READ_ONLY: "read-only", Access.READ_WRITE: "read-write",
-           Access.WRITE_ONE: "read-write"}
 
 
 VERSIONS: dict[Family, str] = {"zynq": "5.5", "zynqmp": "3.5"}
@@ -106,7 +102,7 @@ def _processing_system(
     _memory_map(
         module,
         ("Reg", core, core + REGISTER_SPACE_BYTES, CORE_INSTANCE, ps.control, "REGISTER", "s_axi"),
-        ("Reg", interrupts, interrupts + INTERRUPT_CONTROLLER_BYTES, INTERRUPT_CONTROLLER,
+        ("Reg", interrupts, interrupts + INTERRUPT_SPACE_BYTES, INTERRUPT_CONTROLLER,
          ps.control, "REGISTER", "s_axi"))
 
 
@@ -135,7 +131,7 @@ def _clock_parameters(family: Family, mhz: float) -> dict[str, str]:
 
 
 def _register(registers: Element, word: Word) -> None:
-    access = _ACCESS[word.access]
+    access = ACCESS_NAMES[word.access]
     register = SubElement(registers, "REGISTER", NAME=word.name)
     _properties(register, DESCRIPTION=word.doc, ADDRESS_OFFSET=f"{word.address:#x}",
                 SIZE=str(WORD_BITS), ACCESS=access, IS_ENABLED="true",

@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.platform import Platform
+from pliant.spec.platform import DESIGN, Platform
 from pliant_sim.board.bitstream import StandIn
-from pliant_sim.board.handoff import DESIGN, handoff
+from pliant_sim.board.handoff import handoff
 
 
 def write_overlay(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.platform import PLATFORMS, Platform, PlatformError
+from pliant.spec.platform import PLATFORMS, Platform, PlatformError, platform, platforms_of
 from pliant_sim.board.board import Board
 from pliant_sim.board.overlay import write_overlay
 
@@ -47,13 +47,18 @@ class Left:
     buffer_bytes: int
 
 
-def platform_for(config: AcceleratorConfig) -> Platform:
-    """Return the first board that `config` is built for; PlatformError if there is none."""
-    for platform in PLATFORMS.values():
-        if platform.config_name == config.name:
-            return platform
-    raise PlatformError(f"no board is built with configuration {config.name!r}; give one with "
-                        f"--platform: {', '.join(PLATFORMS)}")
+def platform_for(config: AcceleratorConfig, name: str | None) -> Platform:
+    """Return the board called `name`; without a name, the first that `config` is built for.
+
+    PlatformError if there is none.
+    """
+    if name is not None:
+        return platform(name)
+    found = platforms_of(config)
+    if not found:
+        raise PlatformError(f"no board is built with configuration {config.name!r}; give one with "
+                            f"--platform: {', '.join(PLATFORMS)}")
+    return found[0]
 
 
 def overlay(config: AcceleratorConfig, platform: Platform, directory: Path) -> Written:

@@ -33,9 +33,9 @@ RESET_LIMIT_CYCLES = 100_000
 
 _WORD = 0xFFFF_FFFF
 _CONTROL = REGISTERS["control"].address
-_INTERRUPT_STATUS = REGISTERS["interrupt_status"].address
+INTERRUPT_STATUS = REGISTERS["interrupt_status"].address
 _START = int(Control.START)
-_EVENTS = int(Interrupt.DONE | Interrupt.FAULT)
+EVENTS = int(Interrupt.DONE | Interrupt.FAULT)
 
 
 class Core:
@@ -91,9 +91,9 @@ class Core:
 
     def take_events(self) -> int:
         """Return and clear the bits of `interrupt_status`: 0 while the program runs."""
-        events = self._device.read(_INTERRUPT_STATUS) & _EVENTS
+        events = self._device.read(INTERRUPT_STATUS) & EVENTS
         if events:
-            self._device.write(_INTERRUPT_STATUS, events)
+            self._device.write(INTERRUPT_STATUS, events)
             self._device.acknowledge()
         return events
 

@@ -26,12 +26,11 @@ import pynq
 from numpy.typing import NDArray
 
 from pliant.driver.accelerator import Accelerator
-from pliant.driver.core import identify_configuration
+from pliant.driver.core import EVENTS, INTERRUPT_STATUS, identify_configuration
 from pliant.driver.device import Value, Waits, run_waits
 from pliant.driver.manifest import Manifest
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.platform import CORE_VLNV, SIMULATED_RATE_FILE
-from pliant.spec.registers import REGISTERS, Interrupt
 
 INTERRUPT_LATENCY_S = 2.0
 """What Linux and Python may take to pass an interrupt on."""
@@ -41,8 +40,6 @@ REMOTE_LATENCY_S = 60.0
 
 _POLL_S = (20e-6, 1e-3)  # shortest and longest sleep between polls
 _ACKNOWLEDGE = 0x0C  # IAR of AMD's AXI interrupt controller (product guide PG099)
-_INTERRUPT_STATUS = REGISTERS["interrupt_status"].address
-_EVENTS = int(Interrupt.DONE | Interrupt.FAULT)
 
 
 class PynqMemory:
@@ -238,7 +235,7 @@ class PynqDevice:
         time.sleep(seconds)
 
     def _raised(self) -> bool:
-        return bool(self.read(_INTERRUPT_STATUS) & _EVENTS)
+        return bool(self.read(INTERRUPT_STATUS) & EVENTS)
 
     async def _interrupted(self, timeout_s: float) -> bool:
         self._awaited = True

@@ -11,6 +11,9 @@ from typing import Literal
 
 from pliant.spec.config import PRESETS, AcceleratorConfig
 
+DESIGN = "pliant"
+"""Name of the block design, and so the stem of the files that are made of it."""
+
 CORE_VLNV = "pliant:ip:pliant_core:1.0"
 """Vendor, library, name and version of the packaged core; a driver binds to it."""
 
@@ -22,6 +25,9 @@ INTERRUPT_CONTROLLER = "axi_intc_0"
 
 SIMULATED_RATE_FILE = "/proc/pliant/cycles_per_second"
 """Exists on virtual boards alone: cycles of the core that they simulate in a second at least."""
+
+INTERRUPT_SPACE_BYTES = 1 << 16
+"""Address range of the interrupt controller."""
 
 Family = Literal["zynq", "zynqmp"]
 
@@ -68,7 +74,7 @@ class Platform:
 
     @property
     def interrupt_address(self) -> int:
-        """Address of the interrupt controller's registers, 64 KiB."""
+        """Address of the interrupt controller's registers, INTERRUPT_SPACE_BYTES."""
         return self.core_address + 0x10000
 
 
@@ -95,3 +101,8 @@ def platform(name: str) -> Platform:
     except KeyError:
         known = ", ".join(PLATFORMS)
         raise PlatformError(f"no board is called {name!r}; known: {known}") from None
+
+
+def platforms_of(config: AcceleratorConfig) -> list[Platform]:
+    """Return the boards that a configuration is built for, by its name."""
+    return [item for item in PLATFORMS.values() if item.config_name == config.name]

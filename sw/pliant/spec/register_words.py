@@ -25,6 +25,10 @@ WORD_BITS = 32
 HALVES = ("_low", "_high")
 """Ends of the names of the two words of a 64-bit register."""
 
+ACCESS_NAMES = {Access.READ_ONLY: "read-only", Access.READ_WRITE: "read-write",
+                Access.WRITE_ONE: "read-write"}
+"""What IP-XACT and hardware handoffs call each access."""
+
 MEANINGS: dict[str, type[enum.IntFlag] | type[enum.IntEnum]] = {
     "control": Control,
     "status": Status,
