@@ -5,8 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+UNUSED_DAYS = 30
+"""How long something stays in the cache without being used."""
 
 
 def cache_directory() -> Path:
@@ -30,8 +35,23 @@ def locked(path: Path) -> Iterator[None]:
 def kept(path: Path, make: Callable[[], bytes]) -> bytes:
     """Return what file `path` holds; made first, and once, if there is no such file."""
     with locked(path.with_name(f"{path.name}.lock")):
-        if not path.exists():
+        if path.exists():
+            path.touch()
+        else:
+            discard_unused(path.parent)
             scratch = path.with_name(f"{path.name}.part")
             scratch.write_bytes(make())
             scratch.rename(path)
     return path.read_bytes()
+
+
+def discard_unused(directory: Path, days: float = UNUSED_DAYS) -> None:
+    """Remove files and directories of `directory` that nobody has touched for so many days."""
+    oldest = time.time() - days * 86_400
+    for entry in list(directory.iterdir()) if directory.exists() else ():
+        with contextlib.suppress(OSError):  # another process may be faster, or use a lock
+            if entry.stat().st_mtime < oldest:
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()

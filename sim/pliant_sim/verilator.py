@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pliant_sim.cache import cache_directory, locked
+from pliant_sim.cache import cache_directory, discard_unused, locked
 
 VERILATOR_FLAGS = (
     "--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing",
@@ -48,6 +48,28 @@ _CORRECTIONS = {
     "CFG_LDLIBS_THREADS": "-pthread -latomic",
 }
 
+_COMPILER_CACHE = """\
+#!/bin/sh
+# Compiles a file of Verilator's run-time library once for each command and compiler.
+set -e
+for source; do :; done
+case $source in
+    "$VERILATOR_ROOT"/include/*.cpp) ;;
+    *) exec "$@" ;;
+esac
+key=$({ "$1" --version; echo "$*"; } | sha256sum | cut -c 1-20)
+kept=$VERILATOR_ROOT/objects/$key.o
+object=$(basename "$source" .cpp).o
+if [ -f "$kept" ]; then
+    cp "$kept" "$object"
+else
+    "$@"
+    mkdir -p "$VERILATOR_ROOT/objects"
+    cp "$object" "$kept.$$"
+    mv "$kept.$$" "$kept"
+fi
+"""
+"""What `verilated.mk` puts in front of every compilation: the library takes twenty seconds."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,9 +91,15 @@ class Toolchain:
         return self.root / "bin" / "verilator_bin"
 
     def environment(self) -> dict[str, str]:
-        """Return the process environment in which this Verilator is found first."""
+        """Return the process environment in which this Verilator is found first.
+
+        Settings of an outer make are left out: they must not change a build.
+        """
         path = f"{self.root / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        return {**os.environ, "VERILATOR_ROOT": str(self.root), "PATH": path}
+        outer = ("MAKEFLAGS", "MAKELEVEL", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
+        return {**{name: value for name, value in os.environ.items() if name not in outer},
+                "VERILATOR_ROOT": str(self.root), "PATH": path,
+                "OBJCACHE": str(self.root / "bin" / "compile_once")}
 
 
 @functools.cache
@@ -83,7 +111,8 @@ def _toolchain(cache: Path) -> Toolchain:
         )
     source = Path(spec.origin).parent
     version = importlib.metadata.version("verilator")
-    key = hashlib.sha256(repr((str(source), version, sorted(_CORRECTIONS.items()))).encode())
+    settings = (str(source), version, sorted(_CORRECTIONS.items()), _COMPILER_CACHE)
+    key = hashlib.sha256(repr(settings).encode())
     root = cache / f"verilator-{version}-{key.hexdigest()[:8]}"
     with locked(cache / f"{root.name}.lock"):
         if not root.exists():
@@ -104,13 +133,15 @@ def _copy_toolchain(source: Path, root: Path) -> None:
     for name in ("verilator_bin", "verilator_includer"):
         shutil.copy2(source / "bin" / name, root / "bin" / name)
         (root / "bin" / name).chmod(0o755)
-    # Stands in for the Perl wrapper, which cocotb's runner looks for.
-    wrapper = root / "bin" / "verilator"
-    wrapper.write_text(
-        '#!/bin/sh\nroot=$(cd "$(dirname "$0")/.." && pwd)\n'
-        'VERILATOR_ROOT="$root" exec "$root/bin/verilator_bin" "$@"\n'
-    )
-    wrapper.chmod(0o755)
+    for name, text in (
+        # Stands in for the Perl wrapper, which cocotb's runner looks for.
+        ("verilator", '#!/bin/sh\nroot=$(cd "$(dirname "$0")/.." && pwd)\n'
+                      'VERILATOR_ROOT="$root" exec "$root/bin/verilator_bin" "$@"\n'),
+        ("compile_once", _COMPILER_CACHE),
+    ):
+        script = root / "bin" / name
+        script.write_text(text)
+        script.chmod(0o755)
     makefile = root / "include" / "verilated.mk"
     text = makefile.read_text()
     for name, value in _CORRECTIONS.items():
@@ -156,10 +187,11 @@ def build(
     ).encode()).hexdigest()[:20]
     directory = cache_directory() / "models"
     library = directory / f"{top}-{key}.so"
-    if library.exists():
-        return library
     with locked(directory / f"{library.name}.lock"):
-        if not library.exists():
+        if library.exists():
+            library.touch()
+        else:
+            discard_unused(directory)
             _LOG.info("compiling the RTL of module %r, once for this content; a core takes minutes",
                       top)
             with tempfile.TemporaryDirectory(dir=directory) as scratch:
@@ -189,11 +221,8 @@ def _compile(
 
 def run_tool(tools: Toolchain, directory: Path, command: Sequence[str]) -> None:
     """Run a build step; VerilatorError with the end of its output when it fails."""
-    environment = tools.environment()
-    for name in ("MAKEFLAGS", "MAKELEVEL", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"):
-        environment.pop(name, None)  # settings of an outer make must not change the build
     try:
-        result = subprocess.run(command, cwd=directory, env=environment, text=True,
+        result = subprocess.run(command, cwd=directory, env=tools.environment(), text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     except OSError as error:
         raise VerilatorError(f"cannot run {command[0]}: {error}; install g++ and make") from None

@@ -68,10 +68,26 @@ def test_a_library_is_built_once_for_each_content(cache: Path, tmp_path: Path) -
             lambda _: build(VERILOG, "adder", harness(tmp_path / "c")), range(3))
     assert others == [first, first]
     assert ctypes.CDLL(str(first)).add(200, 100) == 300
-    stamp = first.stat().st_mtime_ns
+    file = first.stat().st_ino
     assert build(VERILOG, "adder", harness(tmp_path / "c")) == first
-    assert first.stat().st_mtime_ns == stamp
+    assert first.stat().st_ino == file
     assert [path.suffix for path in first.parent.iterdir() if path != first] == [".lock"]
+
+
+def test_the_run_time_library_is_compiled_once(cache: Path, tmp_path: Path) -> None:
+    build(VERILOG, "adder", harness(tmp_path / "c"))
+    objects = toolchain().root / "objects"
+    library = {file.name: file.read_bytes() for file in objects.iterdir()}
+    assert library
+    for file in objects.iterdir():
+        file.write_bytes(b"no object")
+    with pytest.raises(VerilatorError, match="file format not recognized"):
+        build(VERILOG, "adder", harness(tmp_path / "c", scale=2))
+    for name, content in library.items():
+        (objects / name).write_bytes(content)
+    again = build(VERILOG, "adder", harness(tmp_path / "c", scale=3))
+    assert ctypes.CDLL(str(again)).add(1, 2) == 9
+    assert {file.name for file in objects.iterdir()} == set(library)
 
 
 def test_each_part_of_the_content_makes_another_library(

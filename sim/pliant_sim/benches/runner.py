@@ -15,7 +15,7 @@ from typing import Literal
 
 import cocotb_tools.runner
 
-from pliant_sim.cache import cache_directory, locked
+from pliant_sim.cache import cache_directory, discard_unused, locked
 from pliant_sim.verilator import VerilatorError, toolchain
 
 Simulator = Literal["verilator", "icarus"]
@@ -41,9 +41,7 @@ class _Verilator(cocotb_tools.runner.Verilator):
     def _simulator_in_path_build_only(self) -> None:
         tools = toolchain()
         self.executable = str(tools.root / "bin" / "verilator")
-        self.env.update(VERILATOR_ROOT=str(tools.root))
-        for name in ("MAKEFLAGS", "MAKELEVEL", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"):
-            self.env.pop(name, None)
+        self.env = tools.environment()
 
     def _build_command(self) -> list[list[str]]:
         commands: list[list[str]] = super()._build_command()
@@ -128,7 +126,7 @@ def _build(verilog: str, top: str, simulator: Simulator) -> Path:
     version = importlib.metadata.version("cocotb")
     if simulator == "verilator":
         arguments = ["-O3", "--x-assign", "fast", "--noassert", "-Wno-fatal", "-Wno-lint",
-                     "-Wno-style", "--output-split", "5000"]
+                     "-Wno-style", "--output-split", "0"]  # the least work in all
         version += str(toolchain().root)
     else:
         # Yosys starts combinational processes by the event of `reg start = 0`. SystemVerilog, the
@@ -139,7 +137,9 @@ def _build(verilog: str, top: str, simulator: Simulator) -> Path:
     finished = build / "finished"
     with locked(build.parent / f"{build.name}.lock"):
         if finished.exists():
+            build.touch()
             return build
+        discard_unused(build.parent)
         shutil.rmtree(build, ignore_errors=True)
         build.mkdir(parents=True)
         source, control = build / "design.v", build / "ports.vlt"
@@ -159,6 +159,9 @@ def _build(verilog: str, top: str, simulator: Simulator) -> Path:
             )
         except (RuntimeError, SystemExit, subprocess.CalledProcessError) as error:
             raise VerilatorError(f"{top}: {error}\n{_tail(log)}") from None
+        if simulator == "verilator":
+            for intermediate in [*build.glob("Vtop*"), *build.glob("veri*")]:
+                intermediate.unlink()
         finished.touch()
     return build
 
