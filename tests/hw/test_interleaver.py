@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -13,10 +12,13 @@ from amaranth import Const, Signal
 from amaranth.hdl import Module
 
 from pliant.spec.config import AcceleratorConfig, preset
+from pliant.spec.platform import platform
 from pliant_hw.axi import Response
+from pliant_hw.board.boards import core_ports
 from pliant_hw.memory_ports import MemoryPorts, line_bytes, port_of, widened
 from pliant_hw.read_interleaver import ReadInterleaver
 from pliant_hw.write_interleaver import WriteInterleaver
+from pliant_sim.benches import port_rates
 from pliant_sim.benches.axi_memory import AxiMemory
 from pliant_sim.benches.simulate import simulate
 
@@ -38,12 +40,16 @@ SHAPES = {
     "kv260": (KV260, MemoryPorts(count=4, data_bytes=16)),
 }
 
+SHAPES_AND_SEEDS = pytest.mark.parametrize(("shape", "seed"), [
+    pytest.param(shape, seed, marks=[] if seed == 0 or config is TINY else [pytest.mark.slow])
+    for shape, (config, _) in SHAPES.items() for seed in range(3)])
+
 
 def memories(
-    config: AcceleratorConfig, ports: MemoryPorts, seed: int = 0, size: int = SIZE, **options: Any
+    config: AcceleratorConfig, ports: MemoryPorts, seed: int = 0, **options: Any
 ) -> list[AxiMemory]:
     """The same bytes behind every port; the ports stall independently and more or less often."""
-    content, rng = bytearray(random.Random(1).randbytes(size)), random.Random(seed)
+    content, rng = bytearray(random.Random(1).randbytes(SIZE)), random.Random(seed)
     return [AxiMemory(**{
         "config": config, "ports": ports, "data": content, "base": BASE, "seed": 100 * seed + port,
         "stall": rng.choice([0, 0.3, 0.8]), "latency": (1, rng.choice([1, 30, 90])), **options,
@@ -59,11 +65,6 @@ def random_bursts(config: AcceleratorConfig, rng: random.Random, count: int) -> 
         first = rng.randrange(beats_per_line - beats + 1)
         bursts.append((rng.randrange(2), line + first * config.axi_data_bytes, beats))
     return bursts
-
-
-def stream_of(config: AcceleratorConfig, size: int, start: int = BASE) -> list[Burst]:
-    """One long run of `size` bytes, as the DMA splits it."""
-    return [(1, start + at, config.axi_burst_beats) for at in range(0, size, line_bytes(config))]
 
 
 def chosen_port(config: AcceleratorConfig, ports: MemoryPorts, address: int) -> int:
@@ -112,8 +113,7 @@ def write_servers(dut: WriteInterleaver, served: list[AxiMemory]) -> list[Any]:
     return [partial(memory.serve_writes, bus=dut.ports[port]) for port, memory in enumerate(served)]
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("shape", SHAPES)
+@SHAPES_AND_SEEDS
 def test_data_return_in_the_order_asked_for_whatever_the_ports_do(shape: str, seed: int) -> None:
     config, ports = SHAPES[shape]
     rng = random.Random(seed)
@@ -140,8 +140,7 @@ def test_data_return_in_the_order_asked_for_whatever_the_ports_do(shape: str, se
             if chosen_port(config, ports, address) == port]
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("shape", SHAPES)
+@SHAPES_AND_SEEDS
 def test_writes_leave_exactly_their_bytes_and_have_one_response_each(shape: str, seed: int) -> None:
     config, ports = SHAPES[shape]
     rng = random.Random(seed)
@@ -190,11 +189,11 @@ def test_writes_leave_exactly_their_bytes_and_have_one_response_each(shape: str,
             if chosen_port(config, ports, address) == port]
 
 
-@pytest.mark.parametrize("shape", ["tiny_2x8", "tiny_4x4"])
+@pytest.mark.parametrize("shape", ["tiny_2x8", pytest.param("tiny_4x4", marks=pytest.mark.slow)])
 def test_errors_come_back_with_the_burst_they_belong_to(shape: str) -> None:
     config, ports = SHAPES[shape]
     rng = random.Random(5)
-    bursts = random_bursts(config, rng, 80)
+    bursts = random_bursts(config, rng, 50)
     bad = {address: rng.choice([Response.SLVERR, Response.DECERR])
            for _, address, _ in bursts[::3]}
     served = memories(config, ports, 2,
@@ -266,10 +265,8 @@ def test_no_port_is_asked_for_more_than_it_has_room_for() -> None:
 
     async def bench(ctx: Any) -> None:
         ctx.set(dut.core.r.ready, 0)
-        cocotb_free = random.Random(0)
-        bursts = stream_of(config, SIZE)
-        for burst in bursts[:8]:
-            await ask(ctx, dut.core.ar, [burst], cocotb_free, 1)
+        await ask(ctx, dut.core.ar, [(1, BASE + 1024 * line, 16) for line in range(8)],
+                  random.Random(0), 1)
         ctx.set(dut.core.ar.payload, {"id": 0, "addr": BASE, "len": 15})
         ctx.set(dut.core.ar.valid, 1)
         for _ in range(900):
@@ -305,84 +302,23 @@ def test_a_write_is_offered_when_all_its_data_are_there() -> None:
     simulate(dut, bench)
 
 
-async def drain(ctx: Any, r: Any, bursts: list[Burst], times: list[int]) -> None:
-    """Take beats as fast as they come and note in which cycle each came."""
-    ctx.set(r.ready, 1)
-    cycle, wanted = 0, sum(count for *_, count in bursts)
-    while len(times) < wanted:
-        *_, valid = await ctx.tick().sample(r.valid)
-        if valid:
-            times.append(cycle)
-        cycle += 1
+@pytest.mark.parametrize("writes", [False, True], ids=["reads", "writes"])
+@pytest.mark.parametrize("name", [
+    "kv260", pytest.param("ultra96", marks=pytest.mark.slow),
+    pytest.param("pynq_z2", marks=pytest.mark.slow)])
+def test_long_runs_have_nine_tenths_of_all_ports_together(name: str, writes: bool) -> None:
+    board = platform(name)
+    config, ports = board.config, core_ports(board)
+    assert ports is not None
+    found = port_rates.rate(config, ports, port_rates.runs(config, port_rates.TOTAL, 0),
+                            writes=writes)
+    assert 0.9 * ports.count * ports.data_bytes <= found <= ports.count * ports.data_bytes
 
 
-def read_rate(
-    config: AcceleratorConfig, ports: MemoryPorts, bursts: list[Burst], latency: int
-) -> float:
-    """Bytes a cycle, from the first beat to the last, of reads that are asked for at once."""
-    dut = ReadInterleaver(config=config, ports=ports)
-    served = memories(config, ports, stall=0, latency=(latency, latency), size=1 << 18)
-    times: list[int] = []
-    simulate(dut, partial(ask, channel=dut.core.ar, bursts=bursts, rng=random.Random(0), rate=1),
-             partial(drain, r=dut.core.r, bursts=bursts, times=times),
-             background=read_servers(dut, served))
-    return (len(times) - 1) * config.axi_data_bytes / (times[-1] - times[0])
-
-
-def write_rate(
-    config: AcceleratorConfig, ports: MemoryPorts, bursts: list[Burst], latency: int
-) -> float:
-    """Bytes a cycle, from the first beat to the last response."""
-    dut = WriteInterleaver(config=config, ports=ports)
-    served = memories(config, ports, stall=0, latency=(latency, latency), size=1 << 18)
-    cycles = 0
-
-    async def supply(ctx: Any) -> None:
-        nonlocal cycles
-        left = [count for *_, count in bursts]
-        answered = 0
-        ctx.set(dut.core.b.ready, 1)
-        ctx.set(dut.core.w.valid, 1)
-        while answered < len(bursts):
-            ctx.set(dut.core.w.payload, {"strb": -1 & (1 << config.axi_data_bytes) - 1,
-                                         "last": bool(left) and left[0] == 1})
-            ctx.set(dut.core.w.valid, bool(left))
-            *_, taken, acknowledged = await ctx.tick().sample(
-                dut.core.w.valid & dut.core.w.ready, dut.core.b.valid)
-            answered += acknowledged
-            cycles += 1
-            if taken:
-                left[0] -= 1
-                if not left[0]:
-                    left.pop(0)
-
-    simulate(dut, partial(ask, channel=dut.core.aw, bursts=bursts, rng=random.Random(0), rate=1),
-             supply, background=write_servers(dut, served))
-    return sum(count for *_, count in bursts) * config.axi_data_bytes / (cycles - latency)
-
-
-DESIGNS = {
-    "kv260": (KV260, MemoryPorts(count=4, data_bytes=16)),
-    "ultra96": (preset("ultra96"), MemoryPorts(count=2, data_bytes=16)),
-    "pynq_z2": (preset("pynq_z2"), MemoryPorts(count=2, data_bytes=8)),
-}
-LATENCY = 60
-
-
-@pytest.mark.parametrize("name", DESIGNS)
-def test_long_streams_have_nine_tenths_of_all_ports_together(name: str) -> None:
-    config, ports = DESIGNS[name]
-    total = ports.count * ports.data_bytes
-    bursts = stream_of(config, 1 << 16)
-    assert read_rate(config, ports, bursts, LATENCY) >= 0.9 * total
-    assert write_rate(config, ports, bursts, LATENCY) >= 0.9 * total
-
-
-@pytest.mark.parametrize("step", [1 << shift for shift in range(10, 17)])
-def test_steps_of_powers_of_two_use_all_ports(step: int) -> None:
-    config, ports = DESIGNS["kv260"]
-    lines = Counter(chosen_port(config, ports, BASE + step * index) for index in range(64))
-    assert lines == dict.fromkeys(range(4), 16)
+def test_runs_a_power_of_two_apart_use_all_ports() -> None:
+    config, ports = KV260, MemoryPorts(count=4, data_bytes=16)
+    found = port_rates.rate(config, ports, port_rates.runs(config, 1024, 4096))
+    assert found >= 0.9 * ports.count * ports.data_bytes
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -423,4 +359,4 @@ def test_ports_that_do_not_fit_the_core_are_refused(
     config: AcceleratorConfig, data_bytes: int, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        ReadInterleaver(config=config, ports=MemoryPorts(count=2, data_bytes=data_bytes))
+        MemoryPorts(count=2, data_bytes=data_bytes).ratio(config)
