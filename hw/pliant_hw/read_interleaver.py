@@ -18,8 +18,8 @@ BUFFER_CYCLES = 256
 
 A burst has its room from AR on until its data have left. For data without a gap that is the
 memory's latency, the time that the burst takes at the port, the time that the bursts of the other
-ports take to leave before it, and 7 cycles here: with 4 ports of 16 bytes, lines of 1 KiB and a
-latency of up to 137 cycles that is 256.
+ports take to leave before it, and a few cycles here: with 4 ports of 16 bytes, lines of 1 KiB and a
+latency of up to 140 cycles that is 256.
 """
 
 
@@ -114,8 +114,8 @@ class ReadPort(wiring.Component):
 class ReadInterleaver(wiring.Component):
     """Spreads the bursts of a master over ports by address and returns their data in its order.
 
-    One burst and one beat a cycle. 3 cycles from AR to ARVALID at a port, 3 from the last part of
-    a beat to R. Reads of all ids are answered in the order in which they were asked for.
+    One burst and one beat a cycle. 2 cycles from AR to ARVALID at a port, 2 from the last part of
+    a beat to RVALID. Reads of all ids are answered in the order in which they were asked for.
 
     Parameters
     ----------

@@ -28,8 +28,8 @@ class WritePort(wiring.Component):
 
     A port that waited for data after its AW could block another behind a shared interconnect, whose
     data the master wants to send first. BREADY is high whenever there is room, which there is for
-    every burst that was accepted. One beat of the port a cycle; 3 cycles from the last of `beats`
-    to AWVALID, 4 to the first WVALID.
+    every burst that was accepted. One beat of the port a cycle; 2 cycles from the last of `beats`
+    to AWVALID, 3 to the first WVALID.
 
     Parameters
     ----------
@@ -124,8 +124,9 @@ class WritePort(wiring.Component):
 class WriteInterleaver(wiring.Component):
     """Spreads the bursts of a master over ports by address and answers them in its order.
 
-    One burst and one beat a cycle; 5 cycles from the last beat of a burst to its AWVALID at a port,
-    3 from BVALID there to BVALID here. Each burst has one response, that of its port.
+    One burst and one beat a cycle; 2 cycles from the last beat of a burst to its AWVALID at a port,
+    3 to its first WVALID, 2 from BVALID there to BVALID here. Each burst has one response, that of
+    its port.
 
     Parameters
     ----------

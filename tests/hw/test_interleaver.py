@@ -302,6 +302,55 @@ def test_a_write_is_offered_when_all_its_data_are_there() -> None:
     simulate(dut, bench)
 
 
+async def cycles_until(ctx: Any, condition: Any) -> int:
+    for count in range(20):
+        if ctx.get(condition):
+            return count
+        await ctx.tick()
+    raise AssertionError(f"{condition!r} did not come")
+
+
+def test_a_read_takes_two_cycles_each_way() -> None:
+    dut = ReadInterleaver(config=TINY, ports=MemoryPorts(count=2, data_bytes=4))
+    port = dut.ports[0]
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(dut.core.ar.valid, 1)
+        assert ctx.get(dut.core.ar.ready)
+        assert await cycles_until(ctx, port.ar.valid) == 2
+        ctx.set(dut.core.ar.valid, 0)
+        ctx.set(port.r.valid, 1)
+        await ctx.tick()
+        ctx.set(port.r.payload.last, 1)
+        assert await cycles_until(ctx, dut.core.r.valid) == 2
+
+    simulate(dut, bench)
+
+
+def test_a_write_takes_two_cycles_behind_its_last_beat_and_its_response_two() -> None:
+    dut = WriteInterleaver(config=TINY, ports=MemoryPorts(count=2, data_bytes=4))
+    port = dut.ports[0]
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(dut.core.aw.valid, 1)
+        await ctx.tick()
+        ctx.set(dut.core.aw.valid, 0)
+        await ctx.tick().repeat(5)
+        ctx.set(dut.core.w.payload.last, 1)
+        ctx.set(dut.core.w.valid, 1)
+        assert ctx.get(dut.core.w.ready)
+        await ctx.tick()
+        ctx.set(dut.core.w.valid, 0)
+        assert 1 + await cycles_until(ctx, port.aw.valid) == 2
+        assert 2 + await cycles_until(ctx, port.w.valid) == 3
+        ctx.set(port.b.valid, 1)
+        await ctx.tick()
+        ctx.set(port.b.valid, 0)
+        assert 1 + await cycles_until(ctx, dut.core.b.valid) == 2
+
+    simulate(dut, bench)
+
+
 @pytest.mark.parametrize("writes", [False, True], ids=["reads", "writes"])
 @pytest.mark.parametrize("name", [
     "kv260", pytest.param("ultra96", marks=pytest.mark.slow),
