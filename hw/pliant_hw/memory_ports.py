@@ -75,6 +75,15 @@ def port_of(config: AcceleratorConfig, ports: MemoryPorts, address: Value) -> Va
     return functools.reduce(operator.xor, digits)[:bits]
 
 
+def port_number(config: AcceleratorConfig, ports: MemoryPorts, address: int) -> int:
+    """Return what :func:`port_of` comes to: the digits of the line's number, combined by xor."""
+    line, port = address // line_bytes(config), 0
+    while line and ports.count > 1:
+        line, digit = divmod(line, ports.count)
+        port ^= digit
+    return port
+
+
 def widened(config: AcceleratorConfig, ports: MemoryPorts, length: Any) -> Value:
     """Return AxLEN at a port of a burst of `length` beats less one of the core."""
     shift = ports.ratio(config).bit_length() - 1

@@ -14,7 +14,7 @@ import cocotb
 from pliant.driver.image import BlockImage
 from pliant.spec.isa import INSTRUCTION_BYTES, Load, Store
 from pliant.spec.registers import Fault, FaultUnit, Interrupt, Status
-from pliant_hw.memory_ports import MemoryPorts
+from pliant_hw.memory_ports import MemoryPorts, port_number
 from pliant_sim.benches.core_driver import BEAT, CONFIG, Core, Job
 from pliant_sim.benches.top_bench import (
     TILED,
@@ -43,6 +43,9 @@ async def run(core: Core, image: BlockImage, job: Job) -> None:
     assert await core.read("write_beats") * ratio == sum(
         monitor.write_beats for monitor in core.monitors)
     assert in_flight(core) == 0
+    for index, monitor in enumerate(core.monitors):
+        for burst in (*monitor.reads, *monitor.writes):
+            assert port_number(CONFIG, PORTS, burst.address) == index, burst
 
 
 def in_flight(core: Core) -> int:

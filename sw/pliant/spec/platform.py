@@ -86,7 +86,7 @@ PLATFORMS: dict[str, Platform] = {
     platform.name: platform
     for platform in (
         Platform(name="ultra96", config_name="ultra96", part="xczu3eg-sbva484-1-i",
-                 family="zynqmp", memory_ports=2),
+                 family="zynqmp", memory_ports=1),
         Platform(name="aup_zu3", config_name="ultra96", part="xczu3eg-sfvc784-2-e",
                  family="zynqmp", memory_ports=2),
         Platform(name="kv260", config_name="kv260", part="xck26-sfvc784-2LV-c", family="zynqmp",
