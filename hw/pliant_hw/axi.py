@@ -39,9 +39,9 @@ class Response(enum.IntEnum):
     DECERR = 3
 
 
-def burst_size(config: AcceleratorConfig) -> int:
+def burst_size(data_bytes: int) -> int:
     """Return AxSIZE of a full-width beat: log2 of its bytes."""
-    return config.axi_data_bytes.bit_length() - 1
+    return data_bytes.bit_length() - 1
 
 
 def address_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -53,21 +53,21 @@ def address_layout(config: AcceleratorConfig) -> data.StructLayout:
     })
 
 
-def read_data_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Return the payload of R."""
+def read_data_layout(data_bytes: int) -> data.StructLayout:
+    """Return the payload of R on a bus of `data_bytes`."""
     return data.StructLayout({
         "id": unsigned(ID_BITS),
-        "data": unsigned(8 * config.axi_data_bytes),
+        "data": unsigned(8 * data_bytes),
         "resp": unsigned(2),
         "last": unsigned(1),
     })
 
 
-def write_data_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Return the payload of W."""
+def write_data_layout(data_bytes: int) -> data.StructLayout:
+    """Return the payload of W on a bus of `data_bytes`."""
     return data.StructLayout({
-        "data": unsigned(8 * config.axi_data_bytes),
-        "strb": unsigned(config.axi_data_bytes),
+        "data": unsigned(8 * data_bytes),
+        "strb": unsigned(data_bytes),
         "last": unsigned(1),
     })
 
@@ -77,22 +77,28 @@ WRITE_RESPONSE = data.StructLayout({"id": unsigned(ID_BITS), "resp": unsigned(2)
 
 
 class AxiReadSignature(wiring.Signature):
-    """The read channels of an AXI4 master: `ar` out, `r` in."""
+    """The read channels of an AXI4 master: `ar` out, `r` in.
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    `data_bytes` is the width of the bus, the core's own if it is not given.
+    """
+
+    def __init__(self, config: AcceleratorConfig, data_bytes: int | None = None) -> None:
         super().__init__({
             "ar": Out(stream.Signature(address_layout(config))),
-            "r": In(stream.Signature(read_data_layout(config))),
+            "r": In(stream.Signature(read_data_layout(data_bytes or config.axi_data_bytes))),
         })
 
 
 class AxiWriteSignature(wiring.Signature):
-    """The write channels of an AXI4 master: `aw` and `w` out, `b` in."""
+    """The write channels of an AXI4 master: `aw` and `w` out, `b` in.
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    `data_bytes` is the width of the bus, the core's own if it is not given.
+    """
+
+    def __init__(self, config: AcceleratorConfig, data_bytes: int | None = None) -> None:
         super().__init__({
             "aw": Out(stream.Signature(address_layout(config))),
-            "w": Out(stream.Signature(write_data_layout(config))),
+            "w": Out(stream.Signature(write_data_layout(data_bytes or config.axi_data_bytes))),
             "b": In(stream.Signature(WRITE_RESPONSE)),
         })
 

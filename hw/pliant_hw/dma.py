@@ -90,7 +90,8 @@ class DmaReader(wiring.Component):
         m.submodules.flying = flying = StreamQueue(
             burst_layout(config), depth=config.axi_outstanding
         )
-        m.submodules.received = received = StreamBuffer(read_data_layout(config))
+        m.submodules.received = received = StreamBuffer(
+            read_data_layout(config.axi_data_bytes))
         wiring.connect(m, wiring.flipped(self.runs), splitter.runs)
         m.d.comb += [
             splitter.window_base.eq(self.window_base),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from amaranth import (
@@ -31,12 +32,26 @@ from pliant_hw.axi import (
 from pliant_hw.control import CoreControl
 from pliant_hw.counters import Counters
 from pliant_hw.engine import FAULT_SOURCES, Engine
+from pliant_hw.memory_ports import MemoryPorts
+from pliant_hw.read_interleaver import ReadInterleaver
 from pliant_hw.registers import RegisterFile
+from pliant_hw.write_interleaver import WriteInterleaver
+
+SLAVE, MASTER = "s_axi", "m_axi"
+"""What the pins of the AXI4-Lite slave begin with, and those of the AXI4 masters."""
 
 
-def pins(config: AcceleratorConfig) -> dict[str, wiring.Member]:
+def memory_prefixes(ports: MemoryPorts | None) -> tuple[str, ...]:
+    """Return what the pins of each AXI4 master begin with."""
+    return (MASTER,) if ports is None else tuple(
+        f"{MASTER}_{index}" for index in range(ports.count))
+
+
+def pins(
+    config: AcceleratorConfig, ports: MemoryPorts | None = None
+) -> dict[str, wiring.Member]:
     """Return the ports of the core by the names that AXI tools look for."""
-    address, data_bits = config.axi_address_bits, 8 * config.axi_data_bytes
+    memory = _memory_pins(config, config.axi_data_bytes if ports is None else ports.data_bytes)
     lite = {
         "awaddr": In(12), "awprot": In(3), "awvalid": In(1), "awready": Out(1),
         "wdata": In(32), "wstrb": In(4), "wvalid": In(1), "wready": Out(1),
@@ -44,26 +59,30 @@ def pins(config: AcceleratorConfig) -> dict[str, wiring.Member]:
         "araddr": In(12), "arprot": In(3), "arvalid": In(1), "arready": Out(1),
         "rdata": Out(32), "rresp": Out(2), "rvalid": Out(1), "rready": In(1),
     }
-    memory = {
-        f"{channel}{name}": Out(width)
-        for channel in ("ar", "aw")
-        for name, width in (("id", ID_BITS), ("addr", address), ("len", 8), ("size", 3),
-                            ("burst", 2), ("cache", 4), ("prot", 3), ("valid", 1))
-    }
-    memory |= {
-        "arready": In(1), "awready": In(1),
-        "rid": In(ID_BITS), "rdata": In(data_bits), "rresp": In(2), "rlast": In(1),
-        "rvalid": In(1), "rready": Out(1),
-        "wdata": Out(data_bits), "wstrb": Out(config.axi_data_bytes), "wlast": Out(1),
-        "wvalid": Out(1), "wready": In(1),
-        "bid": In(ID_BITS), "bresp": In(2), "bvalid": In(1), "bready": Out(1),
-    }
     return {
         "irq": Out(1),
-        **{f"s_axi_{name}": member for name, member in lite.items()},
-        **{f"m_axi_{name}": member for name, member in memory.items()},
+        **{f"{SLAVE}_{name}": member for name, member in lite.items()},
+        **{f"{prefix}_{name}": member for prefix in memory_prefixes(ports)
+           for name, member in memory.items()},
         "trace_start": Out(len(Unit)),
         "trace_done": Out(len(Unit)),
+    }
+
+
+def _memory_pins(config: AcceleratorConfig, data_bytes: int) -> dict[str, wiring.Member]:
+    members = {
+        f"{channel}{name}": Out(width)
+        for channel in ("ar", "aw")
+        for name, width in (("id", ID_BITS), ("addr", config.axi_address_bits), ("len", 8),
+                            ("size", 3), ("burst", 2), ("cache", 4), ("prot", 3), ("valid", 1))
+    }
+    return members | {
+        "arready": In(1), "awready": In(1),
+        "rid": In(ID_BITS), "rdata": In(8 * data_bytes), "rresp": In(2), "rlast": In(1),
+        "rvalid": In(1), "rready": Out(1),
+        "wdata": Out(8 * data_bytes), "wstrb": Out(data_bytes), "wlast": Out(1),
+        "wvalid": Out(1), "wready": In(1),
+        "bid": In(ID_BITS), "bresp": In(2), "bvalid": In(1), "bready": Out(1),
     }
 
 
@@ -75,11 +94,13 @@ class PliantCore(wiring.Component):
     config : AcceleratorConfig
     array : ArrayFactory
         Which of the matrix arrays to use.
+    ports : MemoryPorts or None
+        Spread memory accesses over so many masters; None for one, as wide as the core's own bus.
 
     Members
     -------
     s_axi_* : AXI4-Lite slave, 32 bits, see :mod:`pliant.spec.registers`
-    m_axi_* : AXI4 master, axi_data_bytes wide
+    m_axi_* : AXI4 master, axi_data_bytes wide; with `ports` m_axi_0_*, m_axi_1_* ...
     irq : Out   level, high while an enabled interrupt is pending
     trace_start, trace_done : Out   pulses as a unit takes and completes an instruction, one bit for
         each Unit; for simulators, left open on a board
@@ -90,11 +111,13 @@ class PliantCore(wiring.Component):
     trace_done: Signal
 
     def __init__(
-        self, *, config: AcceleratorConfig, array: ArrayFactory = MatrixArray
+        self, *, config: AcceleratorConfig, array: ArrayFactory = MatrixArray,
+        ports: MemoryPorts | None = None,
     ) -> None:
         self._config = config
         self._array = array
-        super().__init__(pins(config))
+        self._ports = ports
+        super().__init__(pins(config, ports))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -152,52 +175,63 @@ class PliantCore(wiring.Component):
         for name in FAULT_SOURCES:
             wiring.connect(m, getattr(engine, f"fault_{name}"), getattr(control, f"fault_{name}"))
         self._connect_lite(m, registers.axi)
-        self._connect_memory(m, engine)
+        self._connect_memory(m, engine, in_core)
         return m
 
     def _connect_lite(self, m: Module, axi: Any) -> None:
         for channel, fields in {"aw": ["addr"], "w": ["data", "strb"], "ar": ["addr"]}.items():
-            port = getattr(axi, channel)
-            m.d.comb += [port.valid.eq(self._pin("s", channel, "valid")),
-                         self._pin("s", channel, "ready").eq(port.ready)]
-            m.d.comb += [port.payload[field].eq(self._pin("s", channel, field))
-                         for field in fields]
+            self._take(m, SLAVE, channel, getattr(axi, channel), fields)
         for channel, fields in {"b": ["resp"], "r": ["data", "resp"]}.items():
-            port = getattr(axi, channel)
-            m.d.comb += [self._pin("s", channel, "valid").eq(port.valid),
-                         port.ready.eq(self._pin("s", channel, "ready"))]
-            m.d.comb += [self._pin("s", channel, field).eq(port.payload[field])
-                         for field in fields]
+            self._give(m, SLAVE, channel, getattr(axi, channel), fields)
 
-    def _connect_memory(self, m: Module, engine: Engine) -> None:
-        read, write = engine.read, engine.write
-        outputs: list[tuple[str, Any, list[str]]] = [
-            ("ar", read.ar, ["id", "addr", "len"]),
-            ("aw", write.aw, ["id", "addr", "len"]),
-            ("w", write.w, ["data", "strb", "last"]),
-        ]
-        inputs: list[tuple[str, Any, list[str]]] = [
-            ("r", read.r, ["id", "data", "resp", "last"]),
-            ("b", write.b, ["id", "resp"]),
-        ]
-        for channel, port, fields in outputs:
-            m.d.comb += [self._pin("m", channel, "valid").eq(port.valid),
-                         port.ready.eq(self._pin("m", channel, "ready"))]
-            m.d.comb += [self._pin("m", channel, field).eq(port.payload[field])
-                         for field in fields]
-        for channel in ("ar", "aw"):
+    def _connect_memory(
+        self, m: Module, engine: Any, in_core: Callable[[Any], Any] = lambda unit: unit
+    ) -> None:
+        """Connect `read` and `write` of the engine to the pins, by way of interleavers if asked."""
+        if self._ports is None:
+            self._connect_master(m, MASTER, self._config.axi_data_bytes, engine.read, engine.write)
+            return
+        # A soft reset waits until nothing is in flight, so that these need none.
+        reads = ReadInterleaver(config=self._config, ports=self._ports)
+        writes = WriteInterleaver(config=self._config, ports=self._ports)
+        m.submodules.reads, m.submodules.writes = in_core(reads), in_core(writes)
+        wiring.connect(m, engine.read, reads.core)
+        wiring.connect(m, engine.write, writes.core)
+        for index, prefix in enumerate(memory_prefixes(self._ports)):
+            self._connect_master(m, prefix, self._ports.data_bytes, reads.ports[index],
+                                 writes.ports[index])
+
+    def _connect_master(
+        self, m: Module, prefix: str, data_bytes: int, read: Any, write: Any
+    ) -> None:
+        for channel, port in (("ar", read.ar), ("aw", write.aw)):
+            self._give(m, prefix, channel, port, ["id", "addr", "len"])
             m.d.comb += [
-                self._pin("m", channel, "size").eq(burst_size(self._config)),
-                self._pin("m", channel, "burst").eq(BURST_INCR),
-                self._pin("m", channel, "cache").eq(CACHE_MODIFIABLE_BUFFERABLE),
-                self._pin("m", channel, "prot").eq(PROT_UNPRIVILEGED_NONSECURE),
+                self._pin(prefix, channel, "size").eq(burst_size(data_bytes)),
+                self._pin(prefix, channel, "burst").eq(BURST_INCR),
+                self._pin(prefix, channel, "cache").eq(CACHE_MODIFIABLE_BUFFERABLE),
+                self._pin(prefix, channel, "prot").eq(PROT_UNPRIVILEGED_NONSECURE),
             ]
-        for channel, port, fields in inputs:
-            m.d.comb += [port.valid.eq(self._pin("m", channel, "valid")),
-                         self._pin("m", channel, "ready").eq(port.ready)]
-            m.d.comb += [port.payload[field].eq(self._pin("m", channel, field))
-                         for field in fields]
+        self._give(m, prefix, "w", write.w, ["data", "strb", "last"])
+        self._take(m, prefix, "r", read.r, ["id", "data", "resp", "last"])
+        self._take(m, prefix, "b", write.b, ["id", "resp"])
 
-    def _pin(self, side: str, channel: str, name: str) -> Signal:
-        pin: Signal = getattr(self, f"{side}_axi_{channel}{name}")
+    def _give(self, m: Module, prefix: str, channel: str, port: Any, fields: list[str]) -> None:
+        """Connect a stream that goes out to its pins."""
+        m.d.comb += [
+            self._pin(prefix, channel, "valid").eq(port.valid),
+            port.ready.eq(self._pin(prefix, channel, "ready")),
+            *(self._pin(prefix, channel, field).eq(port.payload[field]) for field in fields),
+        ]
+
+    def _take(self, m: Module, prefix: str, channel: str, port: Any, fields: list[str]) -> None:
+        """Connect a stream that comes in to its pins."""
+        m.d.comb += [
+            port.valid.eq(self._pin(prefix, channel, "valid")),
+            self._pin(prefix, channel, "ready").eq(port.ready),
+            *(port.payload[field].eq(self._pin(prefix, channel, field)) for field in fields),
+        ]
+
+    def _pin(self, prefix: str, channel: str, name: str) -> Signal:
+        pin: Signal = getattr(self, f"{prefix}_{channel}{name}")
         return pin

@@ -15,6 +15,7 @@ from amaranth.lib import wiring
 from pliant.spec.config import AcceleratorConfig
 from pliant_hw.array import ArrayFactory, MatrixArray
 from pliant_hw.clocked import clocked
+from pliant_hw.memory_ports import MemoryPorts
 from pliant_hw.top import PliantCore
 
 # One `initial` block with nothing but zero words of memories. Verilog simulators start memories at
@@ -62,7 +63,10 @@ def strip_zero_initialization(text: str) -> str:
     return _ZERO_INIT.sub("", text)
 
 
-def generate(config: AcceleratorConfig, array: ArrayFactory = MatrixArray) -> str:
+def generate(
+    config: AcceleratorConfig, array: ArrayFactory = MatrixArray,
+    ports: MemoryPorts | None = None,
+) -> str:
     """Return the Verilog of the whole core as module ``pliant_core``; takes seconds.
 
     Parameters
@@ -71,5 +75,8 @@ def generate(config: AcceleratorConfig, array: ArrayFactory = MatrixArray) -> st
         What to generate.
     array : ArrayFactory
         The plain array, for simulators, or :func:`pliant_hw.packed_array.packed`, for synthesis.
+    ports : MemoryPorts or None
+        Several masters to memory, or one as wide as the core's own bus.
     """
-    return component_to_verilog(PliantCore(config=config, array=array), "pliant_core")
+    core = PliantCore(config=config, array=array, ports=ports)
+    return component_to_verilog(core, "pliant_core")

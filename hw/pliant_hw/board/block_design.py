@@ -2,7 +2,7 @@ r"""The block design around the core, as Tcl for Vivado.
 
     processing system, general-purpose master -- SmartConnect -- core, registers
                                                             \-- interrupt controller
-    core, memory -- SmartConnect (width and protocol) -- processing system, high-performance port
+    core, memory -- SmartConnect -- processing system, high-performance port; each so many times
     core, irq -- interrupt controller -- processing system
 
 One clock, from the processing system, and one reset block.
@@ -22,11 +22,19 @@ from pliant.spec.platform import (
     Platform,
 )
 from pliant.spec.registers import REGISTER_SPACE_BYTES
-from pliant_hw.board.boards import PROCESSING_SYSTEMS, reference_setting, settings
+from pliant_hw.board.boards import (
+    PROCESSING_SYSTEMS,
+    MemoryPort,
+    core_ports,
+    memory_ports,
+    reference_setting,
+    settings,
+)
 from pliant_hw.board.ipxact import ADDRESS_BLOCK
-from pliant_hw.board.ports import CLOCK, CONTROL, INTERRUPT, MEMORY, RESET
+from pliant_hw.board.ports import CLOCK, CONTROL, INTERRUPT, RESET
+from pliant_hw.top import memory_prefixes
 
-RESET_BLOCK, CONTROL_SWITCH, MEMORY_SWITCH = "reset_0", "control_axi", "memory_axi"
+RESET_BLOCK, CONTROL_SWITCH = "reset_0", "control_axi"
 
 _PROCEDURES = """\
 namespace eval pliant {
@@ -48,6 +56,22 @@ namespace eval pliant {
     proc bus {from to} {
         connect_bd_intf_net [the intf_pins $from] [the intf_pins $to]
     }
+    # Maps the segments of that name, and no others, into an address space.
+    proc memory {space segments pattern} {
+        set space [the addr_spaces $space]
+        set found 0
+        foreach segment [get_bd_addr_segs -quiet $segments/*] {
+            if {[string match */$pattern $segment]} {
+                assign_bd_address -target_address_space $space $segment
+                set found 1
+            } else {
+                exclude_bd_addr_seg -target_address_space $space $segment
+            }
+        }
+        if {!$found} {
+            error "there is no memory $segments/$pattern"
+        }
+    }
 }
 """
 
@@ -59,6 +83,7 @@ def block_design(platform: Platform) -> str:
     the project has a board part.
     """
     ps = PROCESSING_SYSTEMS[platform.family]
+    paths = _memory_paths(platform)
     parts = [
         f"# Block design for {platform.name}: the core, and what joins it to its processor.",
         _PROCEDURES,
@@ -69,26 +94,30 @@ def block_design(platform: Platform) -> str:
         _cell("xilinx.com:ip:proc_sys_reset", RESET_BLOCK),
         _cell("xilinx.com:ip:axi_intc", INTERRUPT_CONTROLLER, {"C_IRQ_CONNECTION": 1}),
         _cell("xilinx.com:ip:smartconnect", CONTROL_SWITCH, {"NUM_SI": 1, "NUM_MI": 2}),
-        _cell("xilinx.com:ip:smartconnect", MEMORY_SWITCH, {"NUM_SI": 1, "NUM_MI": 1}) + "\n",
+        *(_cell("xilinx.com:ip:smartconnect", switch, {"NUM_SI": 1, "NUM_MI": 1})
+          for _, switch, _ in paths),
+        "",
         "# One clock",
         _wire(f"{ps.cell}/{ps.clock}", f"{ps.cell}/{ps.control_clock}",
-              f"{ps.cell}/{ps.memory_clock}", f"{RESET_BLOCK}/slowest_sync_clk",
-              f"{CORE_INSTANCE}/{CLOCK}", f"{INTERRUPT_CONTROLLER}/s_axi_aclk",
-              f"{CONTROL_SWITCH}/aclk", f"{MEMORY_SWITCH}/aclk") + "\n",
+              *(f"{ps.cell}/{port.clock}" for *_, port in paths),
+              f"{RESET_BLOCK}/slowest_sync_clk", f"{CORE_INSTANCE}/{CLOCK}",
+              f"{INTERRUPT_CONTROLLER}/s_axi_aclk", f"{CONTROL_SWITCH}/aclk",
+              *(f"{switch}/aclk" for _, switch, _ in paths)) + "\n",
         "# Resets: the core's is active high",
         _wire(f"{ps.cell}/{ps.reset}", f"{RESET_BLOCK}/ext_reset_in"),
         _wire(f"{RESET_BLOCK}/peripheral_reset", f"{CORE_INSTANCE}/{RESET}"),
         _wire(f"{RESET_BLOCK}/peripheral_aresetn", f"{INTERRUPT_CONTROLLER}/s_axi_aresetn"),
         _wire(f"{RESET_BLOCK}/interconnect_aresetn", f"{CONTROL_SWITCH}/aresetn",
-              f"{MEMORY_SWITCH}/aresetn") + "\n",
+              *(f"{switch}/aresetn" for _, switch, _ in paths)) + "\n",
         "# Registers",
         _bus(f"{ps.cell}/{ps.control}", f"{CONTROL_SWITCH}/S00_AXI"),
         _bus(f"{CONTROL_SWITCH}/M00_AXI", f"{CORE_INSTANCE}/{CONTROL}"),
         _bus(f"{CONTROL_SWITCH}/M01_AXI", f"{INTERRUPT_CONTROLLER}/s_axi") + "\n",
-        f"# Memory: from {8 * platform.config.axi_data_bytes} bits to the port's "
-        f"{8 * ps.memory_port_bytes}",
-        _bus(f"{CORE_INSTANCE}/{MEMORY}", f"{MEMORY_SWITCH}/S00_AXI"),
-        _bus(f"{MEMORY_SWITCH}/M00_AXI", f"{ps.cell}/{ps.memory}") + "\n",
+        f"# Memory: {_memory_widths(platform)}",
+        *(line for bus, switch, port in paths for line in (
+            _bus(f"{CORE_INSTANCE}/{bus}", f"{switch}/S00_AXI"),
+            _bus(f"{switch}/M00_AXI", f"{ps.cell}/{port.interface}"))),
+        "",
         "# Interrupt",
         _wire(f"{CORE_INSTANCE}/{INTERRUPT}", f"{INTERRUPT_CONTROLLER}/intr"),
         _wire(f"{INTERRUPT_CONTROLLER}/irq", f"{ps.cell}/{ps.interrupt}") + "\n",
@@ -96,6 +125,19 @@ def block_design(platform: Platform) -> str:
         "validate_bd_design\nsave_bd_design\n",
     ]
     return "\n".join(parts)
+
+
+def _memory_paths(platform: Platform) -> list[tuple[str, str, MemoryPort]]:
+    """Return each master of the core, the SmartConnect behind it, and the port behind that."""
+    return [(bus, f"memory_axi_{index}", port) for index, (bus, port) in enumerate(zip(
+        memory_prefixes(core_ports(platform)), memory_ports(platform), strict=True))]
+
+
+def _memory_widths(platform: Platform) -> str:
+    port = 8 * PROCESSING_SYSTEMS[platform.family].memory_port_bytes
+    if core_ports(platform) is not None:
+        return f"{platform.memory_ports} ports of {port} bits, as wide as the core's masters"
+    return f"from {8 * platform.config.axi_data_bytes} bits to the port's {port}"
 
 
 def _processing_system(platform: Platform) -> str:
@@ -127,20 +169,9 @@ def _addresses(platform: Platform) -> str:
         _assign(f"{INTERRUPT_CONTROLLER}/S_AXI/Reg", platform.interrupt_address,
                 INTERRUPT_SPACE_BYTES),
         "",
-        "# Memory, as the core sees it: all DDR that the processing system has, and nothing else",
-        f"set core [pliant::the addr_spaces {CORE_INSTANCE}/{MEMORY}]",
-        "set memory {}",
-        f"foreach segment [get_bd_addr_segs -quiet {ps.cell}/{ps.segments}/*] {{",
-        "    if {[string match */HP0_DDR_* $segment]} {",
-        "        assign_bd_address -target_address_space $core $segment",
-        "        lappend memory $segment",
-        "    } else {",
-        "        exclude_bd_addr_seg -target_address_space $core $segment",
-        "    }",
-        "}",
-        "if {$memory eq {}} {",
-        f'    error "{ps.cell} offers no memory behind {ps.memory}"',
-        "}",
+        "# Memory, as each master sees it: all DDR of the processing system, and nothing else",
+        *(f"pliant::memory {CORE_INSTANCE}/{bus} {ps.cell}/{port.segments} {port.memory}*"
+          for bus, _, port in _memory_paths(platform)),
     ]
     return "\n".join([*lines, ""])
 

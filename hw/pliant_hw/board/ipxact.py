@@ -19,13 +19,14 @@ from pliant_hw.board.ports import (
     CLOCK,
     CONTROL,
     INTERRUPT,
-    MEMORY,
     MODULE,
     RESET,
     Port,
     bus_pins,
     core_ports,
 )
+from pliant_hw.memory_ports import MemoryPorts
+from pliant_hw.top import memory_prefixes
 
 SPIRIT = "http://www.spiritconsortium.org/XMLSchema/SPIRIT/1685-2009"
 XILINX = "http://www.xilinx.com"
@@ -54,19 +55,23 @@ for _prefix, _namespace in (("spirit", SPIRIT), ("xilinx", XILINX)):
     ElementTree.register_namespace(_prefix, _namespace)
 
 
-def component(config: AcceleratorConfig, family: Family) -> str:
-    """Return component.xml for the core of `config`, built for devices of `family`."""
+def component(
+    config: AcceleratorConfig, family: Family, ports: MemoryPorts | None = None
+) -> str:
+    """Return component.xml for the core of `config` with `ports`, for devices of `family`."""
     root = Element(f"{{{SPIRIT}}}component")
     for name, text in zip(("vendor", "library", "name", "version"), CORE_VLNV.split(":"),
                           strict=True):
         _add(root, name, text)
-    _buses(_add(root, "busInterfaces"), config)
-    space = _add(_add(root, "addressSpaces"), "addressSpace")
-    _add(space, "name", MEMORY)
-    _add(space, "range", 1 << config.axi_address_bits, format="long")
-    _add(space, "width", 8 * config.axi_data_bytes, format="long")
+    _buses(_add(root, "busInterfaces"), config, ports)
+    spaces = _add(root, "addressSpaces")
+    for name in memory_prefixes(ports):
+        space = _add(spaces, "addressSpace")
+        _add(space, "name", name)
+        _add(space, "range", 1 << config.axi_address_bits, format="long")
+        _add(space, "width", 8 * _memory_bytes(config, ports), format="long")
     _memory_map(_add(_add(root, "memoryMaps"), "memoryMap"), config)
-    _model(_add(root, "model"), core_ports(config))
+    _model(_add(root, "model"), core_ports(config, ports))
     _files(_add(root, "fileSets"))
     _add(root, "description",
          f"pliant, accelerator for quantized convolutional networks, configuration {config.name}")
@@ -124,19 +129,26 @@ def _own_parameters(root: Element, config: AcceleratorConfig) -> None:
     _add(name, "value", MODULE, resolve="user", id="PARAM_VALUE.Component_Name", order="1")
 
 
-def _buses(group: Element, config: AcceleratorConfig) -> None:
+def _memory_bytes(config: AcceleratorConfig, ports: MemoryPorts | None) -> int:
+    """Return the width of each master in bytes."""
+    return config.axi_data_bytes if ports is None else ports.data_bytes
+
+
+def _buses(group: Element, config: AcceleratorConfig, ports: MemoryPorts | None) -> None:
     shared = {"HAS_BURST": 1, "HAS_CACHE": 1, "HAS_LOCK": 0, "HAS_PROT": 1, "HAS_QOS": 0,
               "HAS_REGION": 0}
-    _bus(group, CONTROL, "xilinx.com:interface:aximm", "slave", bus_pins(config, CONTROL),
+    _bus(group, CONTROL, "xilinx.com:interface:aximm", "slave", bus_pins(config, CONTROL, ports),
          {"PROTOCOL": "AXI4LITE", "DATA_WIDTH": WORD_BITS})
-    _bus(group, MEMORY, "xilinx.com:interface:aximm", "master", bus_pins(config, MEMORY),
-         {"PROTOCOL": "AXI4", "DATA_WIDTH": 8 * config.axi_data_bytes,
-          "ADDR_WIDTH": config.axi_address_bits, **shared, "SUPPORTS_NARROW_BURST": 0,
-          "MAX_BURST_LENGTH": config.axi_burst_beats,
-          "NUM_READ_OUTSTANDING": config.axi_outstanding,
-          "NUM_WRITE_OUTSTANDING": config.axi_outstanding})
+    masters, ratio = memory_prefixes(ports), 1 if ports is None else ports.ratio(config)
+    for name in masters:
+        _bus(group, name, "xilinx.com:interface:aximm", "master", bus_pins(config, name, ports),
+             {"PROTOCOL": "AXI4", "DATA_WIDTH": 8 * _memory_bytes(config, ports),
+              "ADDR_WIDTH": config.axi_address_bits, **shared, "SUPPORTS_NARROW_BURST": 0,
+              "MAX_BURST_LENGTH": config.axi_burst_beats * ratio,
+              "NUM_READ_OUTSTANDING": config.axi_outstanding,
+              "NUM_WRITE_OUTSTANDING": config.axi_outstanding})
     _bus(group, CLOCK, "xilinx.com:signal:clock", "slave", {"CLK": CLOCK},
-         {"ASSOCIATED_BUSIF": f"{CONTROL}:{MEMORY}", "ASSOCIATED_RESET": RESET})
+         {"ASSOCIATED_BUSIF": ":".join([CONTROL, *masters]), "ASSOCIATED_RESET": RESET})
     _bus(group, RESET, "xilinx.com:signal:reset", "slave", {"RST": RESET},
          {"POLARITY": "ACTIVE_HIGH"})
     _bus(group, INTERRUPT, "xilinx.com:signal:interrupt", "master", {"INTERRUPT": INTERRUPT},
@@ -155,8 +167,8 @@ def _bus(
     role = _add(bus, mode)
     if name == CONTROL:
         _add(role, "memoryMapRef", memoryMapRef=CONTROL)
-    elif name == MEMORY:
-        _add(role, "addressSpaceRef", addressSpaceRef=MEMORY)
+    elif (interface, mode) == ("aximm", "master"):
+        _add(role, "addressSpaceRef", addressSpaceRef=name)
     maps = _add(bus, "portMaps")
     for logical, physical in pins.items():
         pair = _add(maps, "portMap")

@@ -9,7 +9,8 @@ from amaranth.hdl import Shape
 from amaranth.lib import wiring
 
 from pliant.spec.config import AcceleratorConfig
-from pliant_hw.top import pins
+from pliant_hw.memory_ports import MemoryPorts
+from pliant_hw.top import SLAVE, pins
 
 MODULE = "pliant_core"
 """Name of the core's module, and of the packaged core."""
@@ -17,8 +18,8 @@ MODULE = "pliant_core"
 CLOCK, RESET, INTERRUPT = "clk", "rst", "irq"
 """The pins that are no bus; the reset is active high, the interrupt a level, high."""
 
-CONTROL, MEMORY = "s_axi", "m_axi"
-"""Prefixes of the pins of the AXI4-Lite slave and of the AXI4 master."""
+CONTROL = SLAVE
+"""Prefix of the pins of the AXI4-Lite slave, and name of that bus."""
 
 LEFT_OPEN = ("trace_start", "trace_done")
 """Pins that a block design connects to nothing: simulators look at them."""
@@ -33,15 +34,17 @@ class Port:
     width: int
 
 
-def core_ports(config: AcceleratorConfig) -> tuple[Port, ...]:
+def core_ports(config: AcceleratorConfig, ports: MemoryPorts | None = None) -> tuple[Port, ...]:
     """Return all ports of the core, the clock and the reset first."""
     return (Port(CLOCK, "in", 1), Port(RESET, "in", 1), *(
         Port(name, "in" if member.flow == wiring.In else "out", Shape.cast(member.shape).width)
-        for name, member in pins(config).items()))
+        for name, member in pins(config, ports).items()))
 
 
-def bus_pins(config: AcceleratorConfig, prefix: str) -> dict[str, str]:
+def bus_pins(
+    config: AcceleratorConfig, prefix: str, ports: MemoryPorts | None = None
+) -> dict[str, str]:
     """Return the pins of a bus by their names in the AXI standard, such as ``ARADDR``."""
     start = f"{prefix}_"
     return {port.name.removeprefix(start).upper(): port.name
-            for port in core_ports(config) if port.name.startswith(start)}
+            for port in core_ports(config, ports) if port.name.startswith(start)}

@@ -10,6 +10,7 @@ from typing import Any
 
 from pliant.spec.config import AcceleratorConfig
 from pliant_hw.axi import Response
+from pliant_hw.memory_ports import MemoryPorts
 
 PAGE_BYTES = 4096
 
@@ -45,10 +46,12 @@ class AxiMemory:
     """`data` at `base`; each channel is stalled for a random `stall` of the cycles.
 
     `latency` bounds the cycles from an address to its first beat or response. `respond` maps a
-    burst's address to its response. Bursts of different ids may overtake one another.
+    burst's address to its response. Bursts of different ids may overtake one another. `ports`: it
+    is behind one of a core's memory ports, not on the core's own bus.
     """
 
     config: AcceleratorConfig
+    ports: MemoryPorts | None = None
     data: bytearray
     base: int = 0
     seed: int = 0
@@ -65,22 +68,25 @@ class AxiMemory:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        ratio = 1 if self.ports is None else self.ports.ratio(self.config)
+        self.beat_bytes = self.config.axi_data_bytes // ratio
+        self.burst_beats = self.config.axi_burst_beats * ratio
 
     def _stalls(self) -> bool:
         return self._random.random() < self.stall
 
     def _check_address(self, channel: str, address: int, beats: int) -> None:
-        size = beats * self.config.axi_data_bytes
-        if beats > self.config.axi_burst_beats:
+        size = beats * self.beat_bytes
+        if beats > self.burst_beats:
             raise ProtocolError(f"{channel}: burst of {beats} beats")
         if address // PAGE_BYTES != (address + size - 1) // PAGE_BYTES:
             raise ProtocolError(f"{channel}: {address:#x} + {size} crosses a 4 KiB boundary")
-        if address % self.config.axi_data_bytes:
+        if address % self.beat_bytes:
             raise ProtocolError(f"{channel}: {address:#x} is unaligned")
 
     def _word(self, address: int) -> int:
         offset = address - self.base
-        size = self.config.axi_data_bytes
+        size = self.beat_bytes
         return int.from_bytes(self.data[offset:offset + size].ljust(size, b"\0"), "little")
 
     async def serve_reads(self, ctx: Any, bus: Any) -> None:
@@ -96,7 +102,7 @@ class AxiMemory:
                 heads = [q[0] for q in pending.values() if q and q[0].ready_at <= cycle]
                 if heads:
                     current = self._random.choice(heads)
-                    address = current.address + current.sent * self.config.axi_data_bytes
+                    address = current.address + current.sent * self.beat_bytes
                     ctx.set(r.payload, {
                         "id": current.axi_id, "data": self._word(address),
                         "resp": self.respond(current.address),
@@ -163,7 +169,7 @@ class AxiMemory:
                     unanswered.append((cycle + delay, self.respond(burst.address)))
 
     def _store(self, burst: _Burst, word: int, strobe: int, last: int) -> None:
-        size = self.config.axi_data_bytes
+        size = self.beat_bytes
         offset = burst.address + burst.sent * size - self.base
         burst.sent += 1
         if last != (burst.sent == burst.beats):

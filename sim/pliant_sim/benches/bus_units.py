@@ -13,6 +13,7 @@ from pliant.spec.config import PRESETS
 from pliant.spec.registers import FaultUnit
 from pliant_hw.axi import FETCH_ID, LOAD_ID, ReadArbiter
 from pliant_hw.dma import DmaReader, DmaWriter
+from pliant_hw.memory_ports import MemoryPorts
 from pliant_hw.registers import RegisterFile
 from pliant_hw.top import PliantCore
 from pliant_hw.verilog import component_to_verilog, flat_ports
@@ -27,8 +28,8 @@ class BusUnits(PliantCore):
     Other ports of a unit are called ``<unit>_<port>``.
     """
 
-    def __init__(self) -> None:
-        super().__init__(config=CONFIG)
+    def __init__(self, ports: MemoryPorts | None = None) -> None:
+        super().__init__(config=CONFIG, ports=ports)
         self.units: dict[str, wiring.Component[Any]] = {
             "fetch": DmaReader(config=CONFIG, unit=FaultUnit.FETCH, axi_id=FETCH_ID),
             "load": DmaReader(config=CONFIG, unit=FaultUnit.LOAD, axi_id=LOAD_ID),
@@ -58,7 +59,7 @@ class BusUnits(PliantCore):
 
 
 @functools.cache
-def verilog() -> str:
+def verilog(ports: MemoryPorts | None = None) -> str:
     """Return the design as Verilog, module TOP."""
-    top = BusUnits()
+    top = BusUnits(ports)
     return component_to_verilog(top, TOP, top.ports())

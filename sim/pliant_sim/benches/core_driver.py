@@ -20,6 +20,10 @@ from pliant.spec.config import PRESETS
 from pliant.spec.isa import Unit
 from pliant.spec.program import Program
 from pliant.spec.registers import REGISTERS, SEGMENTS, Control, Interrupt
+from pliant_hw.axi import BURST_INCR
+from pliant_hw.memory_ports import MemoryPorts
+from pliant_hw.top import memory_prefixes
+from pliant_sim.benches.axi_memory import PAGE_BYTES
 
 CONFIG = PRESETS["tiny"]
 BEAT = CONFIG.axi_data_bytes
@@ -47,11 +51,12 @@ class Burst:
     axi_id: int
     address: int
     beats: int
+    beat_bytes: int
 
     @property
     def end(self) -> int:
         """First address behind it."""
-        return self.address + self.beats * BEAT
+        return self.address + self.beats * self.beat_bytes
 
 
 class Memory:
@@ -84,13 +89,16 @@ class Memory:
 
 @dataclass
 class Monitor:
-    """What passes the memory pins and the trace pins, checked as it does.
+    """What passes the pins of a master and the trace pins, checked as it does.
 
     Every offer of the core stays as it is until it is accepted (AXI4, A3.2.1); no burst is longer
-    than configured; no engine has more bursts in flight than configured.
+    than configured or crosses 4 KiB (A3.4.1); no id has more than `outstanding` in flight.
     """
 
     dut: Any
+    prefix: str
+    ratio: int
+    outstanding: int
     cycles: int = 0
     reads: list[Burst] = field(default_factory=list)
     writes: list[Burst] = field(default_factory=list)
@@ -141,50 +149,66 @@ class Monitor:
                 counter.update(unit for unit in Unit if mask >> unit & 1)
 
     def _pin(self, channel: str, name: str) -> int:
-        return int(getattr(self.dut, f"m_axi_{channel}{name}").value)
+        return int(getattr(self.dut, f"{self.prefix}_{channel}{name}").value)
 
     def _accepted(self, channel: str, payload: tuple[int, ...]) -> None:
         if channel == "w":
             self.write_beats += 1
             return
-        burst = Burst(payload[0], payload[1], payload[2] + 1)
-        assert burst.beats <= CONFIG.axi_burst_beats, burst
+        beat_bytes = BEAT // self.ratio
+        burst = Burst(payload[0], payload[1], payload[2] + 1, beat_bytes)
+        assert burst.beats <= CONFIG.axi_burst_beats * self.ratio, burst
+        assert payload[3:] == (beat_bytes.bit_length() - 1, BURST_INCR), burst
+        assert burst.address // PAGE_BYTES == (burst.end - 1) // PAGE_BYTES, burst
         if channel == "ar":
             self.reads.append(burst)
             self.open_reads[burst.axi_id] += 1
-            assert self.open_reads[burst.axi_id] <= CONFIG.axi_outstanding, burst
+            assert self.open_reads[burst.axi_id] <= self.outstanding, burst
         else:
             self.writes.append(burst)
             self.open_writes += 1
-            assert self.open_writes <= CONFIG.axi_outstanding, burst
+            assert self.open_writes <= self.outstanding, burst
 
 
 class Core:
-    """The core with a driver on its registers and a memory on its bus.
+    """The core with a driver on its registers and a memory on its bus, or behind all its ports.
+
+    Parameters
+    ----------
+    dut : cocotb handle of the core
+    ports : MemoryPorts or None
+        Those of the core.
 
     Attributes
     ----------
     memory : Memory
-    monitor : Monitor
-    slave : cocotbext.axi.AxiSlave
-        The memory's side of the bus; its channels can be paused.
+    monitors : list of Monitor
+        One for each port; `monitor` is the first.
+    slaves : list of cocotbext.axi.AxiSlave
+        The memory's side of each port; its channels can be paused. `slave` is the first.
     random : random.Random
         From cocotb's seed, which stands at the head of the log.
     """
 
-    def __init__(self, dut: Any) -> None:
+    def __init__(self, dut: Any, ports: MemoryPorts | None = None) -> None:
         self.dut = dut
         self.random = random.Random(int(cocotb.RANDOM_SEED))
         self.memory = Memory()
-        self.monitor = Monitor(dut)
+        # At a port, the reads of fetch and load have one id.
+        ratio, readers = (1, 1) if ports is None else (ports.ratio(CONFIG), 2)
+        self.monitors = [Monitor(dut, prefix, ratio, readers * CONFIG.axi_outstanding)
+                         for prefix in memory_prefixes(ports)]
+        self.monitor = self.monitors[0]
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.clk, dut.rst)
-        self.slave = AxiSlave(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst,
-                              target=self.memory)
+        self.slaves = [AxiSlave(AxiBus.from_prefix(dut, prefix), dut.clk, dut.rst,
+                                target=self.memory) for prefix in memory_prefixes(ports)]
+        self.slave = self.slaves[0]
         for interface in self._interfaces():
             interface.log.setLevel("ERROR")  # neither every burst nor every refused one
 
     def _interfaces(self) -> tuple[Any, ...]:
-        return (self.master.read_if, self.master.write_if, self.slave.read_if, self.slave.write_if)
+        return (self.master.read_if, self.master.write_if, *(
+            interface for slave in self.slaves for interface in (slave.read_if, slave.write_if)))
 
     async def power_on(self, pause: float = 0) -> None:
         """Start the clock and reset; every channel pauses for a share of the cycles."""
@@ -193,7 +217,8 @@ class Core:
         await self.ticks(3)
         self.dut.rst.value = 0
         await self.ticks(2)
-        cocotb.start_soon(self.monitor.watch())
+        for monitor in self.monitors:
+            cocotb.start_soon(monitor.watch())
         if pause:
             for interface in self._interfaces():
                 for name in ("aw", "w", "b", "ar", "r"):
@@ -249,7 +274,8 @@ class Core:
 
     async def start(self) -> None:
         """Write the start bit."""
-        self.monitor.clear()
+        for monitor in self.monitors:
+            monitor.clear()
         await self.write("control", Control.START)
 
     async def reset(self) -> None:

@@ -1,7 +1,12 @@
-"""The DMA engines against the AXI memory of cocotbext-axi: pauses, errors, halts."""
+"""The DMA engines against the AXI memory of cocotbext-axi: pauses, errors, halts.
+
+The variable MEMORY_PINS names what the pins of each master begin with; a comma is between them. All
+see the same bytes.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,17 +34,22 @@ class Bench:
     def __init__(self, dut: Any) -> None:
         self.random = random.Random(int(cocotb.RANDOM_SEED))
         self.units = {name: Unit(dut, name) for name in ("fetch", "load", "store")}
-        self.ram = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=SIZE)
+        self.rams: list[Any] = []
+        for prefix in os.environ["MEMORY_PINS"].split(","):
+            self.rams.append(AxiRam(
+                AxiBus.from_prefix(dut, prefix), dut.clk, dut.rst, size=SIZE,
+                mem=self.rams[0].mem if self.rams else None))
         self.content = bytearray(self.random.randbytes(SIZE))
-        self.ram.write(0, self.content)
-        self.ram.read_if.log.setLevel("WARNING")
-        self.ram.write_if.log.setLevel("WARNING")
+        self.rams[0].write(0, self.content)
+        for ram in self.rams:
+            ram.read_if.log.setLevel("WARNING")
+            ram.write_if.log.setLevel("WARNING")
 
     async def start(self, pause: float) -> None:
         """Reset, open the window, let each channel pause for a share of the cycles."""
-        channels = [self.ram.read_if.ar_channel, self.ram.read_if.r_channel,
-                    self.ram.write_if.aw_channel, self.ram.write_if.w_channel,
-                    self.ram.write_if.b_channel]
+        channels = [channel for ram in self.rams for channel in (
+            ram.read_if.ar_channel, ram.read_if.r_channel, ram.write_if.aw_channel,
+            ram.write_if.w_channel, ram.write_if.b_channel)]
         for channel in channels:
             if pause:
                 channel.set_pause_generator(self._pauses(pause))
@@ -67,8 +77,12 @@ class Bench:
             runs.append((min(start, SIZE // BEAT - beats) * BEAT, beats))
         return runs
 
-    def fail_at(self, interface: Any, method: str, address: int) -> None:
+    def fail_at(self, channels: str, method: str, address: int) -> None:
         """Let the memory answer the burst that begins at `address` with SLVERR."""
+        for ram in self.rams:
+            self._fail(getattr(ram, channels), method, address)
+
+    def _fail(self, interface: Any, method: str, address: int) -> None:
         original: Callable[..., Any] = getattr(interface, method)
 
         async def refuse(at: int, *arguments: Any) -> Any:
@@ -176,7 +190,7 @@ async def writer_leaves_exactly_its_runs_in_memory(dut: Any, pause: float) -> No
         bench.content[address:address + beats * BEAT] = data[taken:taken + beats * BEAT]
         taken += beats * BEAT
     await until(unit, "completed")
-    assert bench.ram.read(0, SIZE) == bytes(bench.content)
+    assert bench.rams[0].read(0, SIZE) == bytes(bench.content)
     await feeder
     await supplier
     await unit.tick()
@@ -199,7 +213,7 @@ async def read_error_stops_the_reader(dut: Any) -> None:
     bench = Bench(dut)
     await bench.start(0.2)
     unit = bench.units["load"]
-    bench.fail_at(bench.ram.read_if, "_read", 0x480)
+    bench.fail_at("read_if", "_read", 0x480)
     cocotb.start_soon(send_runs(unit, [(0, 16), (0x400, 64), (0x1000, 50), (0x2000, 50)]))
     unit.drive(beats_ready=1)
     await until(unit, "fault_valid")
@@ -215,7 +229,7 @@ async def write_error_stops_the_writer(dut: Any) -> None:
     bench = Bench(dut)
     await bench.start(0.2)
     unit = bench.units["store"]
-    bench.fail_at(bench.ram.write_if, "_write", 0x480)
+    bench.fail_at("write_if", "_write", 0x480)
     cocotb.start_soon(send_runs(unit, [(0x400, 64), (0x1000, 16)]))
     cocotb.start_soon(send_beats(unit, bytes(80 * BEAT), last=True))
     for _ in range(TIMEOUT):
@@ -265,5 +279,5 @@ async def halted_writer_finishes_without_writing(dut: Any) -> None:
         await unit.tick()
         await until(unit, "idle")
         unit.drive(halt=0)
-        assert bench.ram.read(0, SIZE) == bytes(bench.content)
+        assert bench.rams[0].read(0, SIZE) == bytes(bench.content)
         assert not unit.read("fault_valid")

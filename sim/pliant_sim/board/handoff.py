@@ -22,7 +22,13 @@ from pliant.spec.platform import (
 )
 from pliant.spec.register_words import ACCESS_NAMES, WORD_BITS, Word, words
 from pliant.spec.registers import REGISTER_SPACE_BYTES
-from pliant_hw.board.boards import PROCESSING_SYSTEMS, ProcessingSystem
+from pliant_hw.board.boards import (
+    PROCESSING_SYSTEMS,
+    ProcessingSystem,
+    core_ports,
+    memory_ports,
+)
+from pliant_hw.top import memory_prefixes
 from pliant_sim.board.clocks import fabric_clock
 
 _AXI = "xilinx.com:interface:aximm:1.0"
@@ -31,8 +37,8 @@ _AXI = "xilinx.com:interface:aximm:1.0"
 VERSIONS: dict[Family, str] = {"zynq": "5.5", "zynqmp": "3.5"}
 """Of the processing systems' IP."""
 
-MEMORY_BLOCKS: dict[Family, str] = {"zynq": "HP0_DDR_LOWOCM", "zynqmp": "HP0_DDR_LOW"}
-"""Address segments of the memory behind the first high-performance port."""
+MEMORY_BLOCKS: dict[Family, str] = {"zynq": "LOWOCM", "zynqmp": "LOW"}
+"""What the names of the memory's address segments end in."""
 
 MEMORY_LIMIT: dict[Family, int] = {"zynq": 0x2000_0000, "zynqmp": 0x8000_0000}
 """First address above the memory that the core reaches: 512 MiB and 2 GiB."""
@@ -68,9 +74,12 @@ def _core(
     _ports(module, _port("I", "clk", (ps.cell, ps.clock), kind="clk"),
            _port("O", "irq", (INTERRUPT_CONTROLLER, "intr"), kind="INTERRUPT",
                  SENSITIVITY="LEVEL_HIGH"))
-    _interfaces(module, s_axi="SLAVE", m_axi="MASTER")
+    masters = memory_prefixes(core_ports(platform))
+    _interfaces(module, s_axi="SLAVE", **dict.fromkeys(masters, "MASTER"))
     segment, limit = MEMORY_BLOCKS[platform.family], MEMORY_LIMIT[platform.family]
-    _memory_map(module, (segment, 0, limit, ps.cell, "m_axi", "MEMORY", ps.memory))
+    _memory_map(module, *(
+        (port.memory + segment, 0, limit, ps.cell, master, "MEMORY", port.interface)
+        for master, port in zip(masters, memory_ports(platform), strict=True)))
 
 
 def _interrupt_controller(modules: Element, ps: ProcessingSystem) -> None:
@@ -91,13 +100,15 @@ def _processing_system(
     module = _module(
         modules, ps.cell, f"xilinx.com:ip:{ps.ip}:{VERSIONS[platform.family]}", IS_PL="FALSE")
     _parameters(module, **_clock_parameters(platform.family, config.board.clock_mhz))
+    ports = memory_ports(platform)
     if platform.family == "zynqmp":
-        _parameters(module, C_MAXIGP0_DATA_WIDTH="32", C_SAXIGP2_DATA_WIDTH="128")
+        _parameters(module, C_MAXIGP0_DATA_WIDTH="32", **{
+            port.handoff_width: str(8 * ps.memory_port_bytes) for port in ports})
     _ports(module, _port("O", ps.clock, (CORE_INSTANCE, "clk"),
                          (INTERRUPT_CONTROLLER, "s_axi_aclk"), kind="clk"),
            _port("I", ps.interrupt, (INTERRUPT_CONTROLLER, "irq"), kind="INTERRUPT",
                  SENSITIVITY="LEVEL_HIGH"))
-    _interfaces(module, **{ps.control: "MASTER", ps.memory: "SLAVE"})
+    _interfaces(module, **{ps.control: "MASTER"}, **{port.interface: "SLAVE" for port in ports})
     core, interrupts = platform.core_address, platform.interrupt_address
     _memory_map(
         module,

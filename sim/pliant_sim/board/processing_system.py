@@ -19,7 +19,7 @@ _BLOCKS: dict[Family, dict[str, tuple[int, int]]] = {
         "CRF_APB": (_CRF_APB, 0x1000),
         "FPD_SLCR AXI_FS": (0xFD61_5000, 4),
         "LPD_SLCR AFI_FS": (0xFF41_9000, 4),
-        **{f"AFIFM{index}": (0xFD36_0000 + 0x1_0000 * index, 0x18) for index in range(5)},
+        **{f"AFIFM{index}": (0xFD36_0000 + 0x1_0000 * index, 0x18) for index in range(6)},
         "AFIFM6": (0xFF9B_0000, 0x18),
     },
 }

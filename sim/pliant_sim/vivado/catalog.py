@@ -33,7 +33,8 @@ class Interface:
     """An AXI interface and the pin whose clock it runs at.
 
     `space` is the address space behind a master; `segments` are those behind a slave, by name:
-    offset (None where the design decides) and size.
+    offset (None where the design decides) and size. `width` is that of its data in bits, 0 where
+    it follows from what it is connected to.
     """
 
     master: bool
@@ -42,6 +43,7 @@ class Interface:
     segments: dict[str, tuple[int | None, int]] = field(default_factory=dict)
     window: tuple[int, int] | None = None
     pins: tuple[str, ...] = ()
+    width: int = 0
 
 
 @dataclass
@@ -82,16 +84,19 @@ def _zynqmp(values: dict[str, str]) -> Shape:
             clock = f"maxi{name.lower()}_aclk"
             pins[clock] = _clock()
             interfaces[f"M_AXI_{name}"] = Interface(True, clock, "Data", window=(start, size))
-    if values["PSU__USE__S_AXI_GP2"] == "1":
-        pins["saxihp0_fpd_aclk"] = _clock()
+    for index in range(4):
+        if values[f"PSU__USE__S_AXI_GP{index + 2}"] == "0":
+            continue
+        clock, port = f"saxihp{index}_fpd_aclk", f"SAXIGP{index + 2}/HP{index}"
+        pins[clock] = _clock()
         segments: dict[str, tuple[int | None, int]] = {
-            "HP0_DDR_LOW": (0, 1 << 31), "HP0_LPS_OCM": (0xFF00_0000, 1 << 24),
-            "HP0_QSPI": (0xC000_0000, 1 << 29)}
+            f"{port}_DDR_LOW": (0, 1 << 31), f"{port}_LPS_OCM": (0xFF00_0000, 1 << 24),
+            f"{port}_QSPI": (0xC000_0000, 1 << 29)}
         if values["PSU__DDR_HIGH_ADDRESS_GUI_ENABLE"] == "1":
-            segments["HP0_DDR_HIGH"] = (1 << 35, 1 << 31)
-        interfaces["S_AXI_HP0_FPD"] = Interface(
-            False, "saxihp0_fpd_aclk",
-            segments={f"SAXIGP2/{name}": place for name, place in segments.items()})
+            segments[f"{port}_DDR_HIGH"] = (1 << 35, 1 << 31)
+        interfaces[f"S_AXI_HP{index}_FPD"] = Interface(
+            False, clock, segments=segments,
+            width=int(values[f"PSU__SAXIGP{index + 2}__DATA_WIDTH"]))
     return Shape(pins, interfaces)
 
 
@@ -108,10 +113,13 @@ def _zynq(values: dict[str, str]) -> Shape:
         pins["M_AXI_GP0_ACLK"] = _clock()
         interfaces["M_AXI_GP0"] = Interface(
             True, "M_AXI_GP0_ACLK", "Data", window=(0x4000_0000, 1 << 30))
-    if values["PCW_USE_S_AXI_HP0"] == "1":
-        pins["S_AXI_HP0_ACLK"] = _clock()
-        interfaces["S_AXI_HP0"] = Interface(
-            False, "S_AXI_HP0_ACLK", segments={"S_AXI_HP0/HP0_DDR_LOWOCM": (0, 1 << 29)})
+    for index in range(4):
+        name = f"S_AXI_HP{index}"
+        if values[f"PCW_USE_{name}"] == "1":
+            pins[f"{name}_ACLK"] = _clock()
+            interfaces[name] = Interface(
+                False, f"{name}_ACLK", segments={f"{name}/HP{index}_DDR_LOWOCM": (0, 1 << 29)},
+                width=int(values[f"PCW_{name}_DATA_WIDTH"]))
     return Shape(pins, interfaces)
 
 
@@ -144,13 +152,17 @@ def _smartconnect(values: dict[str, str]) -> Shape:
 CATALOG: dict[str, Ip] = {
     "xilinx.com:ip:zynq_ultra_ps_e": Ip({
         "PSU__USE__M_AXI_GP0": "1", "PSU__USE__M_AXI_GP1": "1", "PSU__USE__M_AXI_GP2": "0",
-        "PSU__MAXIGP0__DATA_WIDTH": "128", "PSU__USE__S_AXI_GP2": "0",
-        "PSU__SAXIGP2__DATA_WIDTH": "128", "PSU__USE__IRQ0": "0", "PSU__USE__FABRIC__RST": "1",
+        "PSU__MAXIGP0__DATA_WIDTH": "128",
+        **{f"PSU__USE__S_AXI_GP{index}": "0" for index in range(2, 6)},
+        **{f"PSU__SAXIGP{index}__DATA_WIDTH": "128" for index in range(2, 6)},
+        "PSU__USE__IRQ0": "0", "PSU__USE__FABRIC__RST": "1",
         "PSU__FPGA_PL0_ENABLE": "1", "PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ": "100",
         "PSU__PSS_REF_CLK__FREQMHZ": "33.333", "PSU__DDR_HIGH_ADDRESS_GUI_ENABLE": "0",
     }, _zynqmp, frozenset({"apply_board_preset"})),
     "xilinx.com:ip:processing_system7": Ip({
-        "PCW_USE_M_AXI_GP0": "1", "PCW_USE_S_AXI_HP0": "0", "PCW_S_AXI_HP0_DATA_WIDTH": "64",
+        "PCW_USE_M_AXI_GP0": "1",
+        **{f"PCW_USE_S_AXI_HP{index}": "0" for index in range(4)},
+        **{f"PCW_S_AXI_HP{index}_DATA_WIDTH": "64" for index in range(4)},
         "PCW_USE_FABRIC_INTERRUPT": "0", "PCW_IRQ_F2P_INTR": "0", "PCW_EN_CLK0_PORT": "1",
         "PCW_EN_RST0_PORT": "1", "PCW_FPGA0_PERIPHERAL_FREQMHZ": "50",
         "PCW_CRYSTAL_PERIPHERAL_FREQMHZ": "33.333333",
@@ -199,7 +211,8 @@ def _read_bus(
     assert bus_type is not None
     kind = bus_type.get(f"{{{_NS['s']}}}name")
     if kind == "aximm":
-        interface = Interface(bus.find("s:master", _NS) is not None, "", pins=mapped)
+        interface = Interface(bus.find("s:master", _NS) is not None, "", pins=mapped,
+                              width=int(parameters["DATA_WIDTH"]))
         if interface.master:
             interface.space = name
         else:

@@ -8,11 +8,14 @@ import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pliant.driver.manifest import FILE_NAME, Bitstream, Manifest, read_manifest, sha256
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.platform import CORE_VLNV, Platform
+
+if TYPE_CHECKING:
+    from pliant_hw.memory_ports import MemoryPorts
 
 README = """\
 # pliant on {title}
@@ -68,12 +71,14 @@ class BoardBuild:
 
 
 def build(
-    config: AcceleratorConfig, path: Path, array: Literal["packed", "plain"] = "packed"
+    config: AcceleratorConfig, path: Path, array: Literal["packed", "plain"] = "packed",
+    ports: MemoryPorts | None = None,
 ) -> BuildResult:
     """Write the core of `config` as one Verilog file; directories are made as needed.
 
     The packed array, for synthesis, instantiates the DSP slices of the configuration's device; the
-    plain one is for simulators.
+    plain one is for simulators. `ports` are several masters to memory, for a board; without, there
+    is one as wide as the core's own bus.
 
     Raises
     ------
@@ -90,7 +95,7 @@ def build(
 
     kind = "plain" if array == "plain" else default_device(config.name).dsp_slice
     text = generate(
-        config, MatrixArray if array == "plain" else packed(FAMILIES[kind], primitive=True))
+        config, MatrixArray if array == "plain" else packed(FAMILIES[kind], primitive=True), ports)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return BuildResult(path=path, config=config.name, array=kind,
@@ -109,15 +114,17 @@ def build_board(platform: Platform, directory: Path) -> BoardBuild:
     """
     from pliant_hw.board import ipxact, project
     from pliant_hw.board.block_design import block_design
-    from pliant_hw.board.boards import BOARDS
+    from pliant_hw.board.boards import BOARDS, core_ports
     from pliant_hw.board.register_list import register_json, register_markdown
 
     directory.mkdir(parents=True, exist_ok=True)  # fails before the minute that the Verilog takes
     config, board = platform.config, BOARDS[platform.name]
     core = directory / project.CORE_DIRECTORY
-    verilog = build(config, core / ipxact.VERILOG)
+    ports = core_ports(platform)
+    verilog = build(config, core / ipxact.VERILOG, ports=ports)
     texts = {
-        f"{project.CORE_DIRECTORY}/component.xml": ipxact.component(config, platform.family),
+        f"{project.CORE_DIRECTORY}/component.xml": ipxact.component(
+            config, platform.family, ports),
         f"{project.CORE_DIRECTORY}/{ipxact.CLOCK_CONSTRAINT}": ipxact.clock_constraint(config),
         f"{project.CORE_DIRECTORY}/{ipxact.USER_INTERFACE}": ipxact.user_interface(),
         project.BLOCK_DESIGN: block_design(platform),

@@ -50,6 +50,9 @@ class Platform:
         The device, as Vivado spells it.
     family : "zynq" or "zynqmp"
         Zynq-7000 or Zynq UltraScale+.
+    memory_ports : int
+        High-performance ports of the processing system that the core's memory accesses are spread
+        over: 1, 2 or 4. Programs do not depend on it.
     core_address, interrupt_address : int
         Where the processing system sees the core's registers and the interrupt controller's.
     legacy : bool
@@ -60,6 +63,7 @@ class Platform:
     config_name: str
     part: str
     family: Family
+    memory_ports: int
     legacy: bool = False
 
     @property
@@ -82,14 +86,15 @@ PLATFORMS: dict[str, Platform] = {
     platform.name: platform
     for platform in (
         Platform(name="ultra96", config_name="ultra96", part="xczu3eg-sbva484-1-i",
-                 family="zynqmp"),
+                 family="zynqmp", memory_ports=1),
         Platform(name="aup_zu3", config_name="ultra96", part="xczu3eg-sfvc784-2-e",
-                 family="zynqmp"),
-        Platform(name="kv260", config_name="kv260", part="xck26-sfvc784-2LV-c", family="zynqmp"),
+                 family="zynqmp", memory_ports=2),
+        Platform(name="kv260", config_name="kv260", part="xck26-sfvc784-2LV-c", family="zynqmp",
+                 memory_ports=4),
         Platform(name="zcu104", config_name="kv260", part="xczu7ev-ffvc1156-2-e",
-                 family="zynqmp"),
+                 family="zynqmp", memory_ports=4),
         Platform(name="pynq_z2", config_name="pynq_z2", part="xc7z020clg400-1", family="zynq",
-                 legacy=True),
+                 memory_ports=2, legacy=True),
     )
 }
 

@@ -10,7 +10,7 @@ from pliant.commands.build import BuildResult, build_board
 def written(tmp_path, monkeypatch):
     """A function that writes the sources of a platform, with an empty core, to a directory."""
 
-    def verilog(config, path, array="packed"):
+    def verilog(config, path, array="packed", ports=None):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("module pliant_core; endmodule\n")
         return BuildResult(path=path, config=config.name, array=array,

@@ -20,11 +20,15 @@ from pliant_hw.board.ipxact import (
     clock_constraint,
     component,
 )
-from pliant_hw.board.ports import CONTROL, LEFT_OPEN, MEMORY, core_ports
+from pliant_hw.board.ports import CONTROL, LEFT_OPEN, core_ports
+from pliant_hw.memory_ports import MemoryPorts
+from pliant_hw.top import memory_prefixes
 from pliant_hw.verilog import generate
 
 NS = {"s": SPIRIT}
 CONFIG = preset("tiny")
+TWO = MemoryPorts(count=2, data_bytes=4)
+PORTS = pytest.mark.parametrize("ports", [None, TWO], ids=["one", "two"])
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +40,16 @@ def schema():
     return xmlschema.XMLSchema(folder / "index.xsd", allow="local")
 
 
-def tree(config=CONFIG, family="zynqmp"):
-    return ElementTree.fromstring(component(config, family))
+def tree(config=CONFIG, family="zynqmp", ports=None):
+    return ElementTree.fromstring(component(config, family, ports))
 
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("family", ["zynq", "zynqmp"])
-def test_every_configuration_is_valid_by_the_schema(schema, name, family):
+@PORTS
+def test_every_configuration_is_valid_by_the_schema(schema, name, family, ports):
     errors = [f"{error.path}: {error.reason}"
-              for error in schema.iter_errors(component(preset(name), family))]
+              for error in schema.iter_errors(component(preset(name), family, ports))]
     assert errors == []
 
 
@@ -69,26 +74,29 @@ def described_ports(root):
     return ports
 
 
-@pytest.mark.parametrize("name", ["tiny", pytest.param("pynq_z2", marks=pytest.mark.slow)])
-def test_ports_are_those_of_the_verilog(name):
+@pytest.mark.parametrize(("name", "ports"), [
+    ("tiny", None), ("tiny", TWO),
+    pytest.param("pynq_z2", MemoryPorts(count=2, data_bytes=8), marks=pytest.mark.slow)])
+def test_ports_are_those_of_the_verilog(name, ports):
     config = preset(name)
-    text = generate(config)
+    text = generate(config, ports=ports)
     start = text.index("module pliant_core(")
     body = text[start:text.index("endmodule", start)]
     found = {
         name: (direction.removesuffix("put"), int(left or 0) + 1)
         for direction, left, name in re.findall(
             r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", body, re.M)}
-    assert found == described_ports(tree(config))
+    assert found == described_ports(tree(config, ports=ports))
     listed = text[text.index("(", start) + 1:text.index(")", start)].replace("\n", "").split(",")
     assert {name.strip() for name in listed} == set(found)
 
 
-def test_every_port_is_in_one_bus_but_those_left_open():
-    root = tree()
+@PORTS
+def test_every_port_is_in_one_bus_but_those_left_open(ports):
+    root = tree(ports=ports)
     mapped = [name.text for name in root.iterfind(".//s:physicalPort/s:name", NS)]
     assert len(mapped) == len(set(mapped))
-    assert set(mapped) | set(LEFT_OPEN) == {port.name for port in core_ports(CONFIG)}
+    assert set(mapped) | set(LEFT_OPEN) == {port.name for port in core_ports(CONFIG, ports)}
     assert not set(mapped) & set(LEFT_OPEN)
 
 
@@ -103,23 +111,32 @@ def parameters(element):
             for item in element.iterfind("s:parameters/s:parameter", NS)}
 
 
-def test_buses_clock_and_reset_belong_together():
-    root = tree()
+@PORTS
+def test_buses_clock_and_reset_belong_together(ports):
+    root = tree(ports=ports)
+    masters = memory_prefixes(ports)
+    assert masters == (("m_axi",) if ports is None else ("m_axi_0", "m_axi_1"))
     assert bus(root, CONTROL).find("s:slave/s:memoryMapRef", NS) is not None
-    assert bus(root, MEMORY).find("s:master/s:addressSpaceRef", NS) is not None
-    assert parameters(bus(root, "clk")) == {"ASSOCIATED_BUSIF": "s_axi:m_axi",
+    assert parameters(bus(root, "clk")) == {"ASSOCIATED_BUSIF": ":".join(["s_axi", *masters]),
                                             "ASSOCIATED_RESET": "rst"}
     assert parameters(bus(root, "rst")) == {"POLARITY": "ACTIVE_HIGH"}
     assert parameters(bus(root, "irq")) == {"SENSITIVITY": "LEVEL_HIGH"}
-    memory = parameters(bus(root, MEMORY))
-    assert memory["PROTOCOL"] == "AXI4"
-    assert int(memory["DATA_WIDTH"]) == 8 * CONFIG.axi_data_bytes
-    assert int(memory["MAX_BURST_LENGTH"]) == CONFIG.axi_burst_beats
+    ratio = 1 if ports is None else 2
+    for name in masters:
+        space = bus(root, name).find("s:master/s:addressSpaceRef", NS)
+        assert space.get(f"{{{SPIRIT}}}addressSpaceRef") == name
+        memory = parameters(bus(root, name))
+        assert memory["PROTOCOL"] == "AXI4"
+        assert int(memory["DATA_WIDTH"]) * ratio == 8 * CONFIG.axi_data_bytes
+        assert int(memory["MAX_BURST_LENGTH"]) == CONFIG.axi_burst_beats * ratio
 
 
-def test_the_address_space_and_the_facts_are_those_of_the_configuration():
-    root = tree()
-    assert int(root.findtext(".//s:addressSpace/s:range", "", NS)) == 1 << CONFIG.axi_address_bits
+@PORTS
+def test_the_address_spaces_and_the_facts_are_those_of_the_configuration(ports):
+    root = tree(ports=ports)
+    assert [(item.findtext("s:name", "", NS), int(item.findtext("s:range", "", NS)))
+            for item in root.iterfind(".//s:addressSpace", NS)] == [
+        (name, 1 << CONFIG.axi_address_bits) for name in memory_prefixes(ports)]
     facts = parameters(root)
     assert int(facts["FINGERPRINT"], 16) == CONFIG.fingerprint
     assert (int(facts["ROWS"]), int(facts["COLS"])) == (CONFIG.rows, CONFIG.cols)

@@ -10,7 +10,9 @@ import pytest
 from pliant.driver.manifest import read_manifest
 from pliant.spec.platform import CORE_INSTANCE, INTERRUPT_CONTROLLER, PLATFORMS, platform
 from pliant_hw.board.boards import BOARDS, PROCESSING_SYSTEMS
+from pliant_hw.board.boards import core_ports as memory_ports
 from pliant_hw.board.ports import LEFT_OPEN, core_ports
+from pliant_hw.top import memory_prefixes
 from pliant_sim.vivado.tcl import TclError
 from pliant_sim.vivado.vivado import Vivado
 
@@ -58,7 +60,7 @@ def test_the_script_builds_a_bitstream(written, name, more_memory):
 def check_design(tool, board, more_memory):
     design, ps = tool.design, PROCESSING_SYSTEMS[board.family]
     # The core is the packaged one, and all its pins but two are connected.
-    ports = {port.name for port in core_ports(board.config)}
+    ports = {port.name for port in core_ports(board.config, memory_ports(board))}
     assert set(design.cells[CORE_INSTANCE].shape.pins) == ports
     nets = set().union(*design.nets)
     buses = {pin for name, item in design.interfaces().items()
@@ -71,10 +73,26 @@ def check_design(tool, board, more_memory):
     assert {name: (item.offset, item.size) for name, item in placed.items()} == {
         f"{CORE_INSTANCE}/s_axi/Reg": (board.core_address, 1 << 12),
         f"{INTERRUPT_CONTROLLER}/S_AXI/Reg": (board.interrupt_address, 1 << 16)}
-    # All memory, and only memory, is in reach of the core.
-    seen = {name.partition("/")[2] for name in design.spaces[f"{CORE_INSTANCE}/m_axi"]}
-    assert seen == {"zynq": {"S_AXI_HP0/HP0_DDR_LOWOCM"}, "zynqmp": {
-        "SAXIGP2/HP0_DDR_LOW", *(["SAXIGP2/HP0_DDR_HIGH"] if more_memory else [])}}[board.family]
+    # All memory, and only memory, is in reach of each master, by a port of its own.
+    interfaces, bytes_at_port = design.interfaces(), ps.memory_port_bytes
+    seen = {}
+    for bus in memory_prefixes(memory_ports(board)):
+        name = f"{CORE_INSTANCE}/{bus}"
+        assert interfaces[name].width == 8 * (
+            board.config.axi_data_bytes if board.memory_ports == 1 else bytes_at_port)
+        switch = design.links[name].partition("/")[0]
+        port = design.links[f"{switch}/M00_AXI"]
+        assert interfaces[port].width == 8 * bytes_at_port
+        seen[port.partition("/")[2]] = {
+            segment.partition("/")[2] for segment in design.spaces[name]}
+    segments = ["LOWOCM"] if board.family == "zynq" else ["LOW", *(["HIGH"] if more_memory else [])]
+    expected = {
+        "zynq": {f"S_AXI_HP{index}": f"S_AXI_HP{index}/HP{index}_DDR_" for index in (0, 2)},
+        "zynqmp": {f"S_AXI_HP{index}_FPD": f"SAXIGP{index + 2}/HP{index}_DDR_"
+                   for index in range(board.memory_ports)}}[board.family]
+    assert seen == {port: {first + last for last in segments} for port, first in expected.items()}
+    assert len(set(design.interfaces()) & {f"{ps.cell}/S_AXI_HP{index}{end}" for index in range(4)
+                                           for end in ("", "_FPD")}) == board.memory_ports
     # The core's clock and the interrupt's way.
     def net(pin):
         (found,) = [net for net in design.nets if pin in net]
@@ -157,21 +175,38 @@ def test_an_unknown_option_is_refused(written):
     ("pliant::wire pliant_core_0/irq axi_intc_0/intr", "", "pin pliant_core_0/irq is not connect"),
     ("peripheral_reset pliant_core_0/rst", "peripheral_aresetn pliant_core_0/rst", "kinds"),
     ("pliant_core_0/clk", "pliant_core_0/clock", "no pins pliant_core_0/clock"),
-    ("pliant_core_0/m_axi memory_axi/S00_AXI", "pliant_core_0/m_axi memory_axi/S01_AXI",
-     "no intf_pins memory_axi/S01_AXI"),
+    ("pliant_core_0/m_axi_1 memory_axi_1/S00_AXI", "pliant_core_0/m_axi_1 memory_axi_1/S01_AXI",
+     "no intf_pins memory_axi_1/S01_AXI"),
+    ("pliant::bus memory_axi_1/M00_AXI zynq_ultra_ps_e_0/S_AXI_HP1_FPD", "",
+     "HP1_DDR_LOW cannot be reached"),
+    ("memory_axi_1/M00_AXI zynq_ultra_ps_e_0/S_AXI_HP1_FPD",
+     "memory_axi_1/M00_AXI zynq_ultra_ps_e_0/S_AXI_HP0_FPD", "connected to"),
+    ("pliant::memory pliant_core_0/m_axi_1 zynq_ultra_ps_e_0/SAXIGP3 HP1_DDR_*",
+     "pliant::memory pliant_core_0/m_axi_1 zynq_ultra_ps_e_0/SAXIGP2 HP0_DDR_*",
+     "cannot be reached"),
     ("0xA0010000", "0xA0000000", "overlaps"),
-    ("exclude_bd_addr_seg -target_address_space $core $segment", "", "neither or both assigned"),
-    ("HP0_DDR_*", "HP0_DRAM_*", "offers no memory"),
+    ("exclude_bd_addr_seg -target_address_space $space $segment", "", "neither or both assigned"),
+    ("HP0_DDR_*", "HP0_DRAM_*", "there is no memory"),
     ("CONFIG.PSU__USE__S_AXI_GP2 1", "CONFIG.PSU__USE__S_AXI_GP2 0", "no pins"),
 ])
 def test_a_slip_in_the_design_is_found(written, old, new, message):
-    directory = written(platform("ultra96"))
+    directory = written(platform("aup_zu3"))
     script = directory / "block_design.tcl"
     text = script.read_text()
     assert old in text
     script.write_text(text.replace(old, new))
     with pytest.raises(TclError, match=re.escape(message)):
-        vivado("ultra96").run(directory / "build.tcl")
+        vivado("aup_zu3").run(directory / "build.tcl")
+
+
+def test_one_port_is_joined_to_the_core_s_own_bus(written):
+    assert platform("ultra96").memory_ports == 1
+    directory = written(platform("ultra96"))
+    assert "m_axi_0" not in (directory / "ip/pliant_core/component.xml").read_text()
+    tool = vivado("ultra96")
+    tool.run(directory / "build.tcl")
+    assert tool.design.links[f"{CORE_INSTANCE}/m_axi"] == "memory_axi_0/S00_AXI"
+    assert tool.design.links["memory_axi_0/M00_AXI"] == "zynq_ultra_ps_e_0/S_AXI_HP0_FPD"
 
 
 def test_the_trace_pins_must_be_declared_open(written):

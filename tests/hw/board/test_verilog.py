@@ -4,6 +4,7 @@ import pytest
 
 from pliant.commands.build import build
 from pliant.spec.config import preset
+from pliant_hw.memory_ports import MemoryPorts
 from pliant_sim.synthesis import yosys
 from pliant_sim.synthesis.devices import default_device
 from pliant_sim.synthesis.yosys import YosysError
@@ -16,9 +17,11 @@ def elaborate(directory):
     yosys.run([line.format(library="+/xilinx/cells_xtra.v") for line in SCRIPT], directory)
 
 
-@pytest.mark.parametrize("name", ["tiny", pytest.param("ultra96", marks=pytest.mark.slow)])
-def test_it_elaborates_with_the_slices_of_its_device(tmp_path, name):
-    result = build(preset(name), tmp_path / "core.v")
+@pytest.mark.parametrize(("name", "ports"), [
+    ("tiny", None), ("tiny", MemoryPorts(count=2, data_bytes=4)),
+    pytest.param("ultra96", MemoryPorts(count=2, data_bytes=16), marks=pytest.mark.slow)])
+def test_it_elaborates_with_the_slices_of_its_device(tmp_path, name, ports):
+    result = build(preset(name), tmp_path / "core.v", ports=ports)
     assert result.array == default_device(name).dsp_slice
     elaborate(tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from pynqmetadata.frontends import Metadata
@@ -52,6 +53,29 @@ def test_the_interrupt_reaches_the_processing_system(board: Platform, tmp_path: 
     assert entry == {"parent": "", "index": 0, "raw_irq": 61 if board.family == "zynq" else 121}
     assert parser.family_ps == {"zynq": "processing_system7", "zynqmp": "zynq_ultra_ps_e"}[
         board.family]
+
+
+@BOARDS
+def test_every_master_of_the_core_has_the_memory_behind_a_port_of_its_own(board: Platform) -> None:
+    root = ElementTree.fromstring(handoff(board, board.config).partition("\n")[2])
+    core = root.find(f".//MODULE[@INSTANCE='{CORE_INSTANCE}']")
+    ps = root.find(".//MODULE[@IS_PL='FALSE']")
+    assert core is not None
+    assert ps is not None
+    ranges = [item.attrib for item in core.iterfind("MEMORYMAP/MEMRANGE")]
+    assert [item["MASTERBUSINTERFACE"] for item in ranges] == (
+        ["m_axi"] if board.memory_ports == 1
+        else [f"m_axi_{index}" for index in range(board.memory_ports)])
+    ports = [item["SLAVEBUSINTERFACE"] for item in ranges]
+    assert len(set(ports)) == board.memory_ports
+    assert len({(item["BASEVALUE"], item["HIGHVALUE"]) for item in ranges}) == 1
+    slaves = {item.get("NAME") for item in ps.iterfind("BUSINTERFACES/BUSINTERFACE[@TYPE='SLAVE']")}
+    assert slaves == set(ports)
+    widths = {item.get("NAME"): item.get("VALUE") for item in ps.iterfind("PARAMETERS/PARAMETER")
+              if str(item.get("NAME")).startswith("C_SAXIGP")}
+    # On Zynq-7000 the ports have 64 bits unless software says otherwise; PYNQ does not.
+    assert widths == ({} if board.family == "zynq" else {
+        f"C_SAXIGP{index + 2}_DATA_WIDTH": "128" for index in range(board.memory_ports)})
 
 
 def test_every_word_of_the_register_map_is_described(tmp_path: Path) -> None:
