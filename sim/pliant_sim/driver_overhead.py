@@ -21,9 +21,16 @@ from pliant.compiler import compile_graph
 from pliant.driver.accelerator import Accelerator
 from pliant.driver.metered import MeteredDevice
 from pliant.spec.config import PRESETS, AcceleratorConfig, preset
-from pliant.spec.platform import CORE_INSTANCE, PLATFORMS, Platform, platforms_of
+from pliant.spec.platform import (
+    CORE_INSTANCE,
+    INTERRUPT_SPACE_BYTES,
+    PLATFORMS,
+    Platform,
+    platforms_of,
+)
 from pliant.spec.program import Program
 from pliant_models import digits
+from pliant_sim.board.board import Board
 from pliant_sim.core import RtlCore
 from pliant_sim.virtual_device import VirtualDevice
 
@@ -61,6 +68,28 @@ class Simulation:
         return timed
 
 
+class ControllerAccesses:
+    """Counts whoever's accesses to the registers of a virtual board's interrupt controller.
+
+    Attributes
+    ----------
+    count : int
+    """
+
+    def __init__(self, hardware: Board) -> None:
+        self.count = 0
+        start = hardware.platform.interrupt_address
+        self._registers = range(start, start + INTERRUPT_SPACE_BYTES)
+        for name in ("read", "write"):
+            setattr(hardware, name, self._counted(getattr(hardware, name)))
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(address: int, *value: int) -> Any:
+            self.count += address in self._registers
+            return function(address, *value)
+        return counted
+
+
 @dataclass(frozen=True, kw_only=True)
 class Overhead:
     """One measurement; seconds are wall time.
@@ -79,6 +108,8 @@ class Overhead:
         All that passed: those, and those of register accesses.
     driver_accesses : int
         Reads and writes of the core's registers by the driver.
+    controller_accesses : int
+        Reads and writes of the interrupt controller's registers by PYNQ and the driver.
     """
 
     device: str
@@ -88,6 +119,7 @@ class Overhead:
     cycles: int
     simulated_cycles: int
     driver_accesses: int
+    controller_accesses: int
 
     @property
     def share(self) -> float:
@@ -110,7 +142,9 @@ class Overhead:
             f"  {self.cycles / self.images:.0f} cycles an image from start to done, "
             f"{self.simulated_cycles / self.images:.0f} with register accesses; with these as "
             f"overhead {self.share_with_accesses:.1%}",
-            f"  {self.driver_accesses / self.images:.2f} register accesses an image by the driver",
+            f"  {(self.driver_accesses + self.controller_accesses) / self.images:.2f} register "
+            f"accesses an image: {self.driver_accesses / self.images:.2f} by the driver to the "
+            f"core, {self.controller_accesses / self.images:.2f} to the interrupt controller",
         ))
 
 
@@ -118,6 +152,7 @@ def measure(
     name: str, accelerator: Accelerator, core: RtlCore, program: Program,
     images: NDArray[np.int8], expected: NDArray[np.int8],
     steps: Sequence[tuple[object, Sequence[str]]] = (),
+    controller: ControllerAccesses | None = None,
 ) -> Overhead:
     """Run a batch twice, the second time measured; ValueError when a result is wrong."""
     accelerator.load(program)
@@ -126,6 +161,7 @@ def measure(
     assert isinstance(device, MeteredDevice)
     simulation = Simulation([(core, ("run", "read_word", "write_word")), *steps])
     before, accesses = core.statistics(), device.accesses
+    elsewhere = 0 if controller is None else controller.count
     start = time.perf_counter()
     result = accelerator.run(images)
     seconds = time.perf_counter() - start
@@ -134,6 +170,7 @@ def measure(
     return Overhead(
         device=name, images=len(images), seconds=seconds, simulation_seconds=simulation.seconds,
         cycles=sum(result.cycles), driver_accesses=device.accesses - accesses,
+        controller_accesses=0 if controller is None else controller.count - elsewhere,
         simulated_cycles=core.statistics().cycle - before.cycle)
 
 
@@ -162,7 +199,8 @@ def on_virtual_board(
             with metered:
                 return measure(f"virtual board {platform.name}, PYNQ", metered,
                                board.hardware.core, program, batch, expected,
-                               [(board.hardware, ("step",))])
+                               [(board.hardware, ("step",))],
+                               ControllerAccesses(board.hardware))
 
 
 def _network(

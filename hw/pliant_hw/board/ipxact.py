@@ -19,6 +19,7 @@ from pliant_hw.board.ports import (
     CLOCK,
     CONTROL,
     INTERRUPT,
+    INTERRUPT_SENSITIVITY,
     MEMORY,
     MODULE,
     RESET,
@@ -140,7 +141,7 @@ def _buses(group: Element, config: AcceleratorConfig) -> None:
     _bus(group, RESET, "xilinx.com:signal:reset", "slave", {"RST": RESET},
          {"POLARITY": "ACTIVE_HIGH"})
     _bus(group, INTERRUPT, "xilinx.com:signal:interrupt", "master", {"INTERRUPT": INTERRUPT},
-         {"SENSITIVITY": "LEVEL_HIGH"})
+         {"SENSITIVITY": INTERRUPT_SENSITIVITY})
 
 
 def _bus(

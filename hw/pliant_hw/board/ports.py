@@ -15,7 +15,12 @@ MODULE = "pliant_core"
 """Name of the core's module, and of the packaged core."""
 
 CLOCK, RESET, INTERRUPT = "clk", "rst", "irq"
-"""The pins that are no bus; the reset is active high, the interrupt a level, high."""
+"""The pins that are no bus; the reset is active high."""
+
+INTERRUPT_SENSITIVITY = "EDGE_RISING"
+"""What is to be seen of the interrupt, as Vivado spells it. It stays high until the next start or a
+reset, so a controller that looked at the level would report each twice: PYNQ acknowledges before
+the driver could make it fall."""
 
 CONTROL, MEMORY = "s_axi", "m_axi"
 """Prefixes of the pins of the AXI4-Lite slave and of the AXI4 master."""

@@ -10,6 +10,7 @@ from pliant.spec.platform import INTERRUPT_SPACE_BYTES, Platform
 from pliant.spec.registers import REGISTER_SPACE_BYTES, REGISTERS, Control, Status
 from pliant_sim.board.bitstream import StandIn
 from pliant_sim.board.errors import BoardError, BusError
+from pliant_sim.board.handoff import INTERRUPT_BY_EDGE
 from pliant_sim.board.interrupt_controller import InterruptController
 from pliant_sim.board.memory import BoardMemory
 from pliant_sim.board.processing_system import ProcessingSystem
@@ -71,7 +72,7 @@ class Board:
         self.core = RtlCore(self.config, timing=timing)
         self.core.set_memory(self.memory.device_bytes, self.memory.base)
         self.on_access: Callable[[], None] = lambda: None
-        self._interrupts = InterruptController()
+        self._interrupts = InterruptController(edge=INTERRUPT_BY_EDGE)
         self._processing_system = ProcessingSystem(platform.family)
         self._lock = threading.RLock()
         self._loaded: StandIn | None = None

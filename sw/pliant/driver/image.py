@@ -173,7 +173,6 @@ class BlockImage(MemoryImage):
     ) -> None:
         if base % PAGE_BYTES:
             raise ValueError(f"base = {base:#x} must be a multiple of {PAGE_BYTES}")
-        program.require(config)
         sizes = area_sizes(program, config)
         self.base = base
         self.data: NDArray[np.uint8] = np.zeros(sum(sizes), np.uint8)
