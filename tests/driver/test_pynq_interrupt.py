@@ -56,7 +56,7 @@ def test_runs_that_end_before_the_wait_begins_are_seen(
 def test_the_first_would_not_be_seen_if_the_driver_did_not_listen(
     core: PliantDriver, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with core.accelerator(clock_hz=1e6, interrupt_latency_s=0.2,
+    with core.accelerator(clock_hz=1e6, interrupt_latency_s=2.0,
                           limit_cycles=50_000) as accelerator:
         monkeypatch.setattr(accelerator.device, "listen", lambda: None)
         accelerator.load(case.program)
