@@ -26,6 +26,7 @@ import pynq
 from numpy.typing import NDArray
 
 from pliant.driver.accelerator import Accelerator
+from pliant.driver.alarm import Alarm
 from pliant.driver.core import EVENTS, INTERRUPT_STATUS, identify_configuration
 from pliant.driver.device import Value, Waits, run_waits
 from pliant.driver.manifest import Manifest
@@ -159,7 +160,7 @@ class PynqDevice:
         loop = self._usable_loop()
         if loop is None:
             return run_waits(self, waits)
-        task = loop.create_task(self._run(waits, loop))
+        task = loop.create_task(self._run(waits))
         try:
             return loop.run_until_complete(task)
         except BaseException:
@@ -169,33 +170,26 @@ class PynqDevice:
                     loop.run_until_complete(task)
             raise
 
-    async def _run(self, waits: Waits[Value], loop: asyncio.AbstractEventLoop) -> Value:
+    async def _run(self, waits: Waits[Value]) -> Value:
         task = asyncio.current_task()
         assert task is not None
-        expired = False
-
-        def expire() -> None:
-            nonlocal expired
-            expired = True
-            task.cancel()
-
+        alarm = Alarm(task)
         try:
             timeout = next(waits)
             while True:
-                came = True
-                timer = loop.call_later(timeout, expire)
+                alarm.set(timeout)
                 try:
                     await self._interrupt.wait()
                 except asyncio.CancelledError:
-                    if not expired:
+                    if not alarm.rang:
                         raise
-                    came = expired = False
-                finally:
-                    timer.cancel()
-                timeout = waits.send(came)
+                alarm.stop()
+                timeout = waits.send(not alarm.rang)
         except StopIteration as end:
             value: Value = end.value
             return value
+        finally:
+            alarm.close()
 
     def _usable_loop(self) -> asyncio.AbstractEventLoop | None:
         """Return the loop where PYNQ listens, if it can be run here and now."""
