@@ -107,7 +107,7 @@ class Session:
             self._residence, self.cycle_bound = residence, bound
 
     def restore(self) -> None:
-        """Write the program again and set the registers for it; to be called by who runs."""
+        """Write the program again and set the registers for it; inside :meth:`running`."""
         self.residence.restore()
         self._configure(self.residence)
 
