@@ -10,6 +10,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from pliant.compiler import compile_graph
 from pliant.driver.accelerator import Accelerator
-from pliant.driver.metered import MeteredDevice
 from pliant.spec.config import PRESETS, AcceleratorConfig, preset
 from pliant.spec.platform import (
     CORE_INSTANCE,
@@ -29,12 +29,13 @@ from pliant.spec.platform import (
     platforms_of,
 )
 from pliant.spec.program import Program
+from pliant.spec.registers import REGISTER_SPACE_BYTES
 from pliant_models import digits
-from pliant_sim.board.board import Board
 from pliant_sim.core import RtlCore
 from pliant_sim.virtual_device import VirtualDevice
 
 IMAGES = 100
+_ACCESSES = ("read", "write")
 
 
 class Simulation:
@@ -68,24 +69,38 @@ class Simulation:
         return timed
 
 
-class ControllerAccesses:
-    """Counts whoever's accesses to the registers of a virtual board's interrupt controller.
+class Accesses:
+    """Counts calls of an object's `read` and `write` inside `with`.
+
+    Parameters
+    ----------
+    owner : object
+        Its methods take an address first.
+    addresses : range
+        Which count.
 
     Attributes
     ----------
     count : int
     """
 
-    def __init__(self, hardware: Board) -> None:
+    def __init__(self, owner: object, addresses: range) -> None:
         self.count = 0
-        start = hardware.platform.interrupt_address
-        self._registers = range(start, start + INTERRUPT_SPACE_BYTES)
-        for name in ("read", "write"):
-            setattr(hardware, name, self._counted(getattr(hardware, name)))
+        self._owner = owner
+        self._addresses = addresses
+
+    def __enter__(self) -> Accesses:
+        for name in _ACCESSES:
+            setattr(self._owner, name, self._counted(getattr(self._owner, name)))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name in _ACCESSES:
+            delattr(self._owner, name)
 
     def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(address: int, *value: int) -> Any:
-            self.count += address in self._registers
+            self.count += address in self._addresses
             return function(address, *value)
         return counted
 
@@ -150,18 +165,33 @@ class Overhead:
 
 def measure(
     name: str, accelerator: Accelerator, core: RtlCore, program: Program,
-    images: NDArray[np.int8], expected: NDArray[np.int8],
-    steps: Sequence[tuple[object, Sequence[str]]] = (),
-    controller: ControllerAccesses | None = None,
+    images: NDArray[np.int8], expected: NDArray[np.int8], *,
+    steps: Sequence[tuple[object, Sequence[str]]] = (), controller: Accesses | None = None,
 ) -> Overhead:
-    """Run a batch twice, the second time measured; ValueError when a result is wrong."""
+    """Run a batch once to count accesses and once for the time, without what counts.
+
+    Parameters
+    ----------
+    name : str
+        For the figures.
+    accelerator : Accelerator
+        On a virtual device or board.
+    core : RtlCore
+        What it drives.
+    program, images, expected
+        What to run, and what comes out; ValueError if it does not.
+    steps : sequence of (object, names of methods)
+        What lets simulated time pass, beside the core's own methods.
+    controller : Accesses or None
+        Those to an interrupt controller, if there is one.
+    """
     accelerator.load(program)
     accelerator.run(images[:2])
-    device = accelerator.device
-    assert isinstance(device, MeteredDevice)
+    with Accesses(accelerator.device, range(REGISTER_SPACE_BYTES)) as driver, (
+            controller or nullcontext()):
+        accelerator.run(images)
     simulation = Simulation([(core, ("run", "read_word", "write_word")), *steps])
-    before, accesses = core.statistics(), device.accesses
-    elsewhere = 0 if controller is None else controller.count
+    before = core.statistics()
     start = time.perf_counter()
     result = accelerator.run(images)
     seconds = time.perf_counter() - start
@@ -169,8 +199,8 @@ def measure(
         raise ValueError(f"{name}: results differ from the reference")
     return Overhead(
         device=name, images=len(images), seconds=seconds, simulation_seconds=simulation.seconds,
-        cycles=sum(result.cycles), driver_accesses=device.accesses - accesses,
-        controller_accesses=0 if controller is None else controller.count - elsewhere,
+        cycles=sum(result.cycles), driver_accesses=driver.count,
+        controller_accesses=0 if controller is None else controller.count,
         simulated_cycles=core.statistics().cycle - before.cycle)
 
 
@@ -178,7 +208,7 @@ def on_virtual_device(config: AcceleratorConfig, images: int = IMAGES) -> Overhe
     """Measure without PYNQ."""
     program, batch, expected = _network(config, images)
     device = VirtualDevice.of(config)
-    with Accelerator(MeteredDevice(device), config) as accelerator:
+    with Accelerator(device, config) as accelerator:
         return measure("virtual device", accelerator, device.core, program, batch, expected)
 
 
@@ -192,15 +222,14 @@ def on_virtual_board(
     from pliant_sim.board.device import VirtualBoard
 
     program, batch, expected = _network(config, images)
+    start = platform.interrupt_address
     with tempfile.TemporaryDirectory() as directory, VirtualBoard(platform, config) as board:
         overlay = Overlay(str(board.write_overlay(Path(directory))), device=board)
         with getattr(overlay, CORE_INSTANCE).accelerator(config) as accelerator:
-            metered = Accelerator(MeteredDevice(accelerator.device), config)
-            with metered:
-                return measure(f"virtual board {platform.name}, PYNQ", metered,
-                               board.hardware.core, program, batch, expected,
-                               [(board.hardware, ("step",))],
-                               ControllerAccesses(board.hardware))
+            return measure(
+                f"virtual board {platform.name}, PYNQ", accelerator, board.hardware.core, program,
+                batch, expected, steps=[(board.hardware, ("step",))],
+                controller=Accesses(board.hardware, range(start, start + INTERRUPT_SPACE_BYTES)))
 
 
 def _network(
