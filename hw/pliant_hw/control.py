@@ -40,6 +40,8 @@ class CoreControl(wiring.Component):
     halt : Out   start no further burst
     running, done, fault, draining : Out   status bits
     done_event, fault_event : Out   pulses for the interrupt
+    interrupt_clear : Out   what was pending is of no more interest: a start that is not ignored, or
+        a reset
     code, unit, instruction, address : Out   the latched fault
     """
 
@@ -58,6 +60,7 @@ class CoreControl(wiring.Component):
     draining: Signal
     done_event: Signal
     fault_event: Signal
+    interrupt_clear: Signal
     code: Signal
     unit: Signal
     instruction: Signal
@@ -72,7 +75,7 @@ class CoreControl(wiring.Component):
             **{f"fault_{name}": In(FaultReport(config)) for name in faults},
             "unit_reset": Out(1), "unit_start": Out(1), "halt": Out(1),
             "running": Out(1), "done": Out(1), "fault": Out(1), "draining": Out(1),
-            "done_event": Out(1), "fault_event": Out(1),
+            "done_event": Out(1), "fault_event": Out(1), "interrupt_clear": Out(1),
             "code": Out(Fault), "unit": Out(FaultUnit), "instruction": Out(INDEX_BITS),
             "address": Out(config.axi_address_bits),
         })
@@ -90,6 +93,7 @@ class CoreControl(wiring.Component):
         with m.FSM():
             with m.State("idle"):
                 with m.If(self.start):
+                    m.d.comb += self.interrupt_clear.eq(1)
                     m.d.sync += [self.running.eq(1), self.done.eq(0), cycles.eq(0),
                                  self.unit_reset.eq(1)]
                     m.next = "clear"
@@ -118,12 +122,12 @@ class CoreControl(wiring.Component):
                 m.d.comb += self.halt.eq(1)
                 begin_reset()
             with m.State("drain"):
-                m.d.comb += [self.halt.eq(1), self.draining.eq(1)]
+                m.d.comb += [self.halt.eq(1), self.draining.eq(1), self.interrupt_clear.eq(1)]
                 with m.If(self.bus_idle):
                     m.d.sync += self.unit_reset.eq(1)
                     m.next = "drained"
             with m.State("drained"):  # `unit_reset` is high
-                m.d.comb += [self.halt.eq(1), self.draining.eq(1)]
+                m.d.comb += [self.halt.eq(1), self.draining.eq(1), self.interrupt_clear.eq(1)]
                 m.d.sync += [self.done.eq(0), self.fault.eq(0), self.code.eq(Fault.NONE),
                              self.unit.eq(0), self.instruction.eq(0), self.address.eq(0)]
                 m.next = "idle"

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import ISA_VERSION, AcceleratorConfig
 from pliant.spec.registers import (
+    COMPLETION_CYCLES_BITS,
     COUNTER_BITS,
     COUNTERS,
     IDENTIFIER,
@@ -23,7 +24,8 @@ from pliant_hw.axi import LITE_ADDRESS_BITS, AxiLiteSignature, Response
 
 WORD_BYTES = 4
 _COUNTER_NAMES = tuple(name for name, _ in COUNTERS)
-_CONSTANT_NAMES = ("identifier", "version", "fingerprint")
+_OWN_NAMES = ("identifier", "version", "fingerprint", "completion", *_COUNTER_NAMES)
+"""Read-only registers that are no inputs."""
 
 
 class RegisterFile(wiring.Component):
@@ -41,11 +43,11 @@ class RegisterFile(wiring.Component):
     -------
     axi : In(AxiLiteSignature)
     <name> : Out(32 * words)   each configuration register (`interrupt_enable` too)
-    <name> : In(32 * words)   each read-only register that is no constant and no counter
+    <name> : In(32 * words)   each read-only register but constants, counters and `completion`
     counters : In(array of 48-bit values)   in the order of COUNTERS
     start, reset : Out(1)   pulses: 1 was written to the bit of `control`
     done_event, fault_event : In(1)   pulses: set the bits of `interrupt_status`
-    interrupt_clear : In(1)   zeroes `interrupt_status`; the events win
+    interrupt_clear : In(1)   zeroes `interrupt_status`; wins over the events
     irq : Out(1)   a bit of `interrupt_status` is set and enabled
     """
 
@@ -64,9 +66,7 @@ class RegisterFile(wiring.Component):
         for register in REGISTERS.values():
             if register.access is Access.READ_WRITE:
                 members[register.name] = Out(32 * register.words)
-            elif register.access is Access.READ_ONLY and not (
-                register.name in _CONSTANT_NAMES or register.name in _COUNTER_NAMES
-            ):
+            elif register.access is Access.READ_ONLY and register.name not in _OWN_NAMES:
                 members[register.name] = In(32 * register.words)
         super().__init__({
             **members,
@@ -89,6 +89,7 @@ class RegisterFile(wiring.Component):
             "fingerprint": Value.cast(self._config.fingerprint),
             "control": Value.cast(0),
             "interrupt_status": interrupts,
+            "completion": Cat(interrupts, self._saturated_cycles()),
             **{name: self.counters[index] for index, name in enumerate(_COUNTER_NAMES)},
         }
         for name in REGISTERS.keys() - sources.keys():
@@ -98,6 +99,11 @@ class RegisterFile(wiring.Component):
         enabled: Signal = getattr(self, "interrupt_enable")  # noqa: B009  # a generated member
         m.d.sync += self.irq.eq((interrupts & enabled).any())
         return m
+
+    def _saturated_cycles(self) -> Value:
+        cycles: Value = self.counters[_COUNTER_NAMES.index("cycles")]
+        low, high = cycles[:COMPLETION_CYCLES_BITS], cycles[COMPLETION_CYCLES_BITS:]
+        return low | high.any().replicate(COMPLETION_CYCLES_BITS)
 
     def _read(self, m: Module, sources: dict[str, Value]) -> None:
         ar, r = self.axi.ar, self.axi.r
@@ -176,8 +182,9 @@ class RegisterFile(wiring.Component):
         ]
 
         cleared = written(REGISTERS["interrupt_status"]).replicate(32) & ones
-        kept = interrupts & ~cleared & ~self.interrupt_clear.replicate(len(interrupts))
         events = (self.done_event.replicate(len(interrupts)) & Interrupt.DONE) | (
             self.fault_event.replicate(len(interrupts)) & Interrupt.FAULT
         )
-        m.d.sync += interrupts.eq(kept | events)
+        m.d.sync += interrupts.eq((interrupts & ~cleared) | events)
+        with m.If(self.interrupt_clear):
+            m.d.sync += interrupts.eq(0)

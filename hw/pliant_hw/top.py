@@ -155,7 +155,7 @@ class PliantCore(wiring.Component):
             registers.fault_address.eq(control.address),
             registers.done_event.eq(control.done_event),
             registers.fault_event.eq(control.fault_event),
-            registers.interrupt_clear.eq(control.draining),
+            registers.interrupt_clear.eq(control.interrupt_clear),
             self.irq.eq(registers.irq),
             counters.clear.eq(control.unit_start),
             counters.running.eq(control.running),

@@ -10,6 +10,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,22 @@ from numpy.typing import NDArray
 
 from pliant.compiler import compile_graph
 from pliant.driver.accelerator import Accelerator
-from pliant.driver.metered import MeteredDevice
 from pliant.spec.config import PRESETS, AcceleratorConfig, preset
-from pliant.spec.platform import CORE_INSTANCE, PLATFORMS, Platform, platforms_of
+from pliant.spec.platform import (
+    CORE_INSTANCE,
+    INTERRUPT_SPACE_BYTES,
+    PLATFORMS,
+    Platform,
+    platforms_of,
+)
 from pliant.spec.program import Program
+from pliant.spec.registers import REGISTER_SPACE_BYTES
 from pliant_models import digits
 from pliant_sim.core import RtlCore
 from pliant_sim.virtual_device import VirtualDevice
 
 IMAGES = 100
+_ACCESSES = ("read", "write")
 
 
 class Simulation:
@@ -61,6 +69,42 @@ class Simulation:
         return timed
 
 
+class Accesses:
+    """Counts calls of an object's `read` and `write` inside `with`.
+
+    Parameters
+    ----------
+    owner : object
+        Its methods take an address first.
+    addresses : range
+        Which count.
+
+    Attributes
+    ----------
+    count : int
+    """
+
+    def __init__(self, owner: object, addresses: range) -> None:
+        self.count = 0
+        self._owner = owner
+        self._addresses = addresses
+
+    def __enter__(self) -> Accesses:
+        for name in _ACCESSES:
+            setattr(self._owner, name, self._counted(getattr(self._owner, name)))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name in _ACCESSES:
+            delattr(self._owner, name)
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(address: int, *value: int) -> Any:
+            self.count += address in self._addresses
+            return function(address, *value)
+        return counted
+
+
 @dataclass(frozen=True, kw_only=True)
 class Overhead:
     """One measurement; seconds are wall time.
@@ -79,6 +123,8 @@ class Overhead:
         All that passed: those, and those of register accesses.
     driver_accesses : int
         Reads and writes of the core's registers by the driver.
+    controller_accesses : int
+        Reads and writes of the interrupt controller's registers by PYNQ and the driver.
     """
 
     device: str
@@ -88,6 +134,7 @@ class Overhead:
     cycles: int
     simulated_cycles: int
     driver_accesses: int
+    controller_accesses: int
 
     @property
     def share(self) -> float:
@@ -110,22 +157,41 @@ class Overhead:
             f"  {self.cycles / self.images:.0f} cycles an image from start to done, "
             f"{self.simulated_cycles / self.images:.0f} with register accesses; with these as "
             f"overhead {self.share_with_accesses:.1%}",
-            f"  {self.driver_accesses / self.images:.2f} register accesses an image by the driver",
+            f"  {(self.driver_accesses + self.controller_accesses) / self.images:.2f} register "
+            f"accesses an image: {self.driver_accesses / self.images:.2f} by the driver to the "
+            f"core, {self.controller_accesses / self.images:.2f} to the interrupt controller",
         ))
 
 
 def measure(
     name: str, accelerator: Accelerator, core: RtlCore, program: Program,
-    images: NDArray[np.int8], expected: NDArray[np.int8],
-    steps: Sequence[tuple[object, Sequence[str]]] = (),
+    images: NDArray[np.int8], expected: NDArray[np.int8], *,
+    steps: Sequence[tuple[object, Sequence[str]]] = (), controller: Accesses | None = None,
 ) -> Overhead:
-    """Run a batch twice, the second time measured; ValueError when a result is wrong."""
+    """Run a batch once to count accesses and once for the time, without what counts.
+
+    Parameters
+    ----------
+    name : str
+        For the figures.
+    accelerator : Accelerator
+        On a virtual device or board.
+    core : RtlCore
+        What it drives.
+    program, images, expected
+        What to run, and what comes out; ValueError if it does not.
+    steps : sequence of (object, names of methods)
+        What lets simulated time pass, beside the core's own methods.
+    controller : Accesses or None
+        Those to an interrupt controller, if there is one.
+    """
     accelerator.load(program)
     accelerator.run(images[:2])
-    device = accelerator.device
-    assert isinstance(device, MeteredDevice)
+    with Accesses(accelerator.device, range(REGISTER_SPACE_BYTES)) as driver, (
+            controller or nullcontext()):
+        accelerator.run(images)
     simulation = Simulation([(core, ("run", "read_word", "write_word")), *steps])
-    before, accesses = core.statistics(), device.accesses
+    before = core.statistics()
     start = time.perf_counter()
     result = accelerator.run(images)
     seconds = time.perf_counter() - start
@@ -133,7 +199,8 @@ def measure(
         raise ValueError(f"{name}: results differ from the reference")
     return Overhead(
         device=name, images=len(images), seconds=seconds, simulation_seconds=simulation.seconds,
-        cycles=sum(result.cycles), driver_accesses=device.accesses - accesses,
+        cycles=sum(result.cycles), driver_accesses=driver.count,
+        controller_accesses=0 if controller is None else controller.count,
         simulated_cycles=core.statistics().cycle - before.cycle)
 
 
@@ -141,7 +208,7 @@ def on_virtual_device(config: AcceleratorConfig, images: int = IMAGES) -> Overhe
     """Measure without PYNQ."""
     program, batch, expected = _network(config, images)
     device = VirtualDevice.of(config)
-    with Accelerator(MeteredDevice(device), config) as accelerator:
+    with Accelerator(device, config) as accelerator:
         return measure("virtual device", accelerator, device.core, program, batch, expected)
 
 
@@ -155,14 +222,14 @@ def on_virtual_board(
     from pliant_sim.board.device import VirtualBoard
 
     program, batch, expected = _network(config, images)
+    start = platform.interrupt_address
     with tempfile.TemporaryDirectory() as directory, VirtualBoard(platform, config) as board:
         overlay = Overlay(str(board.write_overlay(Path(directory))), device=board)
         with getattr(overlay, CORE_INSTANCE).accelerator(config) as accelerator:
-            metered = Accelerator(MeteredDevice(accelerator.device), config)
-            with metered:
-                return measure(f"virtual board {platform.name}, PYNQ", metered,
-                               board.hardware.core, program, batch, expected,
-                               [(board.hardware, ("step",))])
+            return measure(
+                f"virtual board {platform.name}, PYNQ", accelerator, board.hardware.core, program,
+                batch, expected, steps=[(board.hardware, ("step",))],
+                controller=Accesses(board.hardware, range(start, start + INTERRUPT_SPACE_BYTES)))
 
 
 def _network(

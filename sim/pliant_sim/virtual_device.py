@@ -142,8 +142,8 @@ class VirtualDevice:
         """Do what :meth:`wait` does; the simulation does not let other coroutines run."""
         return self.wait(timeout_s)
 
-    def acknowledge(self) -> None:
-        """Do nothing: the driver sees the core's own interrupt."""
+    def listen(self) -> None:
+        """Do nothing: the driver sees the core's own interrupt, which stays."""
 
     def sleep(self, seconds: float) -> None:
         """Run the core for a time if it is busy."""

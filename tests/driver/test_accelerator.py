@@ -29,8 +29,6 @@ from pliant.spec.isa import Store, Unit
 from pliant.spec.program import ProgramError, Segment
 from pliant.spec.registers import Fault, FaultUnit, Status
 
-ACCESSES_PER_IMAGE = 10
-
 
 @pytest.fixture
 def device() -> Iterator[FaultyDevice]:
@@ -124,7 +122,9 @@ def test_a_warm_image_takes_few_register_accesses(
         case.run_exactly(accelerator, images)
         before = metered.accesses
         case.run_exactly(accelerator, images)
-        assert 0 < metered.accesses - before <= ACCESSES_PER_IMAGE * images
+        # Two segments (the first image of a batch may find them set), start, completion; once a
+        # batch, whether the core is as it was left.
+        assert metered.accesses - before == 4 * images + 1 - 2 * (images % 2)
 
 
 def test_dma_is_confined_to_the_memory_of_the_program(
@@ -142,8 +142,7 @@ def test_the_next_image_is_copied_while_one_is_computed(
 ) -> None:
     with Accelerator(device, CONFIG) as accelerator:
         accelerator.load(case.program)
-        residence, running = accelerator._residence, []
-        assert residence is not None
+        residence, running = accelerator._session.residence, []
         write, read = residence.write_inputs, residence.read_outputs
 
         def watch_write(slot, tensors):
@@ -240,7 +239,7 @@ def test_a_program_for_another_configuration_is_refused_with_both_named(
 ) -> None:
     accelerator.load(case.program)
     foreign = dataclasses.replace(case.program, fingerprint=1, config_name="other")
-    with pytest.raises(ProgramMismatchError, match=r"configuration 'other'.*the core is 'tiny'"
+    with pytest.raises(ProgramMismatchError, match=r"configuration 'other'.*not for 'tiny'"
                        r".*--config tiny, or load the bitstream of 'other'"):
         accelerator.load(foreign)
     case.run_exactly(accelerator)

@@ -11,7 +11,14 @@ from pliant.driver.core import Core, identify_configuration
 from pliant.driver.faults import HardwareMismatchError
 from pliant.driver.manifest import Manifest
 from pliant.spec.config import ISA_VERSION, PRESETS, preset
-from pliant.spec.registers import COUNTER_BASE, IDENTIFIER, REGISTERS
+from pliant.spec.registers import (
+    COMPLETION_CYCLES_BITS,
+    COMPLETION_CYCLES_OFFSET,
+    COUNTER_BASE,
+    IDENTIFIER,
+    REGISTERS,
+    Interrupt,
+)
 
 CUSTOM = dataclasses.replace(preset("ultra96"), name="mine", weight_depth=2048)
 MANIFEST = Manifest(board="ultra96", part="", core="", config=CUSTOM, generator="",
@@ -48,17 +55,25 @@ def test_what_is_no_core_of_this_release_is_refused_before_its_fingerprint() -> 
         identify_configuration(core_of(0, version=ISA_VERSION + 1))
 
 
-def test_cycles_beyond_32_bits_are_read_where_a_run_may_take_as_many() -> None:
+@pytest.mark.parametrize("event", [0, *Interrupt])
+@pytest.mark.parametrize(("cycles", "accesses"), [
+    (0, 1), (12345, 1), ((1 << COMPLETION_CYCLES_BITS) - 2, 1),
+    ((1 << COMPLETION_CYCLES_BITS) - 1, 3), (1 << COMPLETION_CYCLES_BITS, 3), ((1 << 48) - 1, 3)])
+def test_completion_takes_one_access_unless_the_cycles_do_not_fit(
+    event: int, cycles: int, accesses: int
+) -> None:
     class Counter:
         accesses = 0
 
         def read(self, offset: int) -> int:
             self.accesses += 1
-            return {COUNTER_BASE: 5, COUNTER_BASE + 4: 1}[offset]
+            most = (1 << COMPLETION_CYCLES_BITS) - 1
+            return {REGISTERS["completion"].address:
+                    event | min(cycles, most) << COMPLETION_CYCLES_OFFSET,
+                    COUNTER_BASE: cycles & 0xFFFF_FFFF, COUNTER_BASE + 4: cycles >> 32}[offset]
 
     counter = Counter()
-    core = Core(counter)  # type: ignore[arg-type]
-    assert core.cycles(1 << 32) == (1 << 32) + 5
-    assert counter.accesses == 2
-    assert core.cycles((1 << 32) - 1) == 5
-    assert counter.accesses == 3
+    events, found = Core(counter).completion()  # type: ignore[arg-type]
+    assert events == event
+    assert found == cycles or not event
+    assert counter.accesses == (accesses if event else 1)

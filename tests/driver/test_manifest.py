@@ -4,9 +4,9 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from tests.driver.cases import layer_case
 
 from pliant.driver.manifest import (
     Bitstream,
@@ -101,12 +101,12 @@ def test_another_configuration_is_refused_with_what_differs(manifest):
 
 
 def test_a_program_for_another_configuration_is_refused(manifest):
-    def program(fingerprint):
-        return SimpleNamespace(network="n", config_name="other", fingerprint=fingerprint)
-
-    manifest.check(CONFIG, program(CONFIG.fingerprint))
-    with pytest.raises(ManifestError, match="program 'n' is compiled for 'other'"):
-        manifest.check(CONFIG, program(CONFIG.fingerprint ^ 1))
+    program = layer_case(0).program
+    manifest.check(CONFIG, program)
+    foreign = dataclasses.replace(program, fingerprint=1, config_name="other")
+    with pytest.raises(ManifestError, match=r"'fingerprint' is .*, but program .* is compiled for "
+                       r"configuration 'other'.*not for 'tiny'"):
+        manifest.check(CONFIG, foreign)
 
 
 def test_another_version_of_the_instruction_set_is_refused(manifest):

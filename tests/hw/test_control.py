@@ -77,6 +77,45 @@ def test_start_resets_the_units_then_starts_them() -> None:
     run(body)
 
 
+def test_interrupts_are_cleared_by_a_reset_and_by_a_start_that_is_not_ignored() -> None:
+    async def body(control: Control) -> None:
+        ctx = control.ctx
+
+        def clears(name: str) -> int:
+            ctx.set(getattr(control.dut, name), 1)
+            try:
+                return control.get("interrupt_clear")
+            finally:
+                ctx.set(getattr(control.dut, name), 0)
+
+        assert not control.get("interrupt_clear")
+        assert clears("start")
+        await control.start()
+        assert not clears("start"), "a program runs"
+        await control.pulse("end")
+        assert not control.get("interrupt_clear")
+        await ctx.tick()
+        assert control.status() == {"done"}
+        assert clears("start"), "even in the cycle of the event"
+        await control.start()
+        control.report("first", Fault.ADDRESS, FaultUnit.STORE, 8, 0x999)
+        await ctx.tick()
+        control.withdraw("first")
+        assert control.status() == {"fault", "halt"}
+        assert not clears("start"), "the fault is still to be reported"
+        ctx.set(control.dut.bus_idle, 0)
+        await control.pulse("reset")
+        for _ in range(3):
+            assert control.get("interrupt_clear")
+            await ctx.tick()
+        ctx.set(control.dut.bus_idle, 1)
+        await ctx.tick().repeat(2)
+        assert control.status() == set()
+        assert not control.get("interrupt_clear")
+
+    run(body)
+
+
 def test_done_waits_for_the_bus_and_lasts_until_the_next_start() -> None:
     async def body(control: Control) -> None:
         ctx = control.ctx

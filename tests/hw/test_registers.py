@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from pliant.spec.config import ISA_VERSION, preset
-from pliant.spec.registers import COUNTERS, IDENTIFIER, REGISTERS, Access, Control, Interrupt
+from pliant.spec.registers import (
+    COMPLETION_CYCLES_BITS,
+    COMPLETION_CYCLES_OFFSET,
+    COUNTERS,
+    IDENTIFIER,
+    REGISTERS,
+    Access,
+    Control,
+    Interrupt,
+)
 from pliant_hw.counters import Counters
 from pliant_hw.registers import RegisterFile
 from pliant_sim.benches.simulate import simulate
@@ -16,7 +25,8 @@ CONSTANTS = {"identifier": IDENTIFIER, "version": ISA_VERSION, "fingerprint": TI
 COUNTER_NAMES = [name for name, _ in COUNTERS]
 INPUTS = [
     register for register in REGISTERS.values()
-    if register.access is Access.READ_ONLY and register.name not in (*CONSTANTS, *COUNTER_NAMES)
+    if register.access is Access.READ_ONLY
+    and register.name not in (*CONSTANTS, "completion", *COUNTER_NAMES)
 ]
 WRITABLE = [register for register in REGISTERS.values() if register.access is Access.READ_WRITE]
 
@@ -210,12 +220,39 @@ def test_interrupts_are_set_by_events_masked_by_enable_and_cleared_by_ones() -> 
         await write(ctx, dut, REGISTERS["interrupt_enable"].address, Interrupt.FAULT)
         await ctx.tick()
         assert ctx.get(dut.irq)
-        ctx.set(dut.interrupt_clear, 1)
-        await ctx.tick()
-        ctx.set(dut.interrupt_clear, 0)
-        await ctx.tick()
-        assert await read(ctx, dut, status) == 0
-        assert not ctx.get(dut.irq)
+        for event in (0, 1):  # one of the same cycle is cleared, too
+            ctx.set(dut.interrupt_clear, 1)
+            ctx.set(dut.done_event, event)
+            await ctx.tick()
+            ctx.set(dut.interrupt_clear, 0)
+            ctx.set(dut.done_event, 0)
+            await ctx.tick()
+            assert await read(ctx, dut, status) == 0
+            assert not ctx.get(dut.irq)
+
+    simulate(dut, bench)
+
+
+MOST_CYCLES = (1 << COMPLETION_CYCLES_BITS) - 1
+
+
+@pytest.mark.parametrize("cycles", [0, 12345, MOST_CYCLES - 1, MOST_CYCLES, MOST_CYCLES + 1,
+                                    1 << 40, (1 << 48) - 1])
+def test_completion_is_the_pending_interrupts_and_the_cycles_as_far_as_they_fit(
+    cycles: int,
+) -> None:
+    dut = RegisterFile(config=TINY)
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(dut.counters, [cycles, *[MOST_CYCLES] * (len(COUNTERS) - 1)])
+        expected = min(cycles, MOST_CYCLES) << COMPLETION_CYCLES_OFFSET
+        assert await read_register(ctx, dut, "completion") == expected
+        for event, bit in ((dut.done_event, Interrupt.DONE), (dut.fault_event, Interrupt.FAULT)):
+            ctx.set(event, 1)
+            await ctx.tick()
+            ctx.set(event, 0)
+            assert await read_register(ctx, dut, "completion") == expected | bit
+            await write(ctx, dut, REGISTERS["interrupt_status"].address, bit)
 
     simulate(dut, bench)
 

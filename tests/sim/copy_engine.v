@@ -66,6 +66,7 @@ module pliant_core #(parameter BYTES = 8, parameter ADDRESS = 40) (
                 12'h1c: s_axi_rdata <= interrupt_status;
                 12'h20: s_axi_rdata <= faults;
                 12'h2c: s_axi_rdata <= beats;
+                12'h44: s_axi_rdata <= {cycles[29:0], interrupt_status};
                 12'h60: s_axi_rdata <= segment_0;
                 12'h68: s_axi_rdata <= segment_1;
                 12'h100: s_axi_rdata <= cycles;
@@ -122,7 +123,7 @@ module pliant_core #(parameter BYTES = 8, parameter ADDRESS = 40) (
         if (s_axi_awready && s_axi_awaddr == 12'h1c)
             interrupt_status <= interrupt_status & ~s_axi_wdata[1:0];
         if (start) begin
-            running <= 1; done <= 0;
+            running <= 1; done <= 0; interrupt_status <= 0;
             ar_left <= bursts; aw_left <= bursts;
             r_left <= bursts * beats; w_left <= bursts * beats; b_left <= bursts;
             ar_address <= segment_0; aw_address <= segment_1;

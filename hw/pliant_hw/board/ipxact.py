@@ -19,6 +19,7 @@ from pliant_hw.board.ports import (
     CLOCK,
     CONTROL,
     INTERRUPT,
+    INTERRUPT_SENSITIVITY,
     MODULE,
     RESET,
     Port,
@@ -152,7 +153,7 @@ def _buses(group: Element, config: AcceleratorConfig, ports: MemoryPorts | None)
     _bus(group, RESET, "xilinx.com:signal:reset", "slave", {"RST": RESET},
          {"POLARITY": "ACTIVE_HIGH"})
     _bus(group, INTERRUPT, "xilinx.com:signal:interrupt", "master", {"INTERRUPT": INTERRUPT},
-         {"SENSITIVITY": "LEVEL_HIGH"})
+         {"SENSITIVITY": INTERRUPT_SENSITIVITY})
 
 
 def _bus(

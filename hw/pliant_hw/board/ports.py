@@ -16,7 +16,12 @@ MODULE = "pliant_core"
 """Name of the core's module, and of the packaged core."""
 
 CLOCK, RESET, INTERRUPT = "clk", "rst", "irq"
-"""The pins that are no bus; the reset is active high, the interrupt a level, high."""
+"""The pins that are no bus; the reset is active high."""
+
+INTERRUPT_SENSITIVITY = "EDGE_RISING"
+"""What is to be seen of the interrupt, as Vivado spells it. It stays high until the next start or a
+reset, so a controller that looked at the level would report each twice: PYNQ acknowledges before
+the driver could make it fall."""
 
 CONTROL = SLAVE
 """Prefix of the pins of the AXI4-Lite slave, and name of that bus."""

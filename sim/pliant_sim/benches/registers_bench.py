@@ -11,6 +11,8 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
 from pliant.spec.config import ISA_VERSION
 from pliant.spec.registers import (
+    COMPLETION_CYCLES_BITS,
+    COMPLETION_CYCLES_OFFSET,
     COUNTER_BITS,
     COUNTERS,
     IDENTIFIER,
@@ -83,12 +85,16 @@ async def whole_register_space_reads_as_the_map_says(dut: Any, pause: float) -> 
     unit, master, source = await start(dut, pause)
     inputs = {
         name: source.getrandbits(32 * register.words) for name, register in REGISTERS.items()
-        if register.access is Access.READ_ONLY and name not in (*CONSTANTS, *COUNTER_NAMES)
+        if register.access is Access.READ_ONLY
+        and name not in (*CONSTANTS, "completion", *COUNTER_NAMES)
     }
     counters = {name: source.getrandbits(COUNTER_BITS) for name in COUNTER_NAMES}
+    counters["cycles"] >>= source.choice([0, COUNTER_BITS - COMPLETION_CYCLES_BITS])
     unit.drive(**inputs, counters=pack(list(counters.values()), COUNTER_BITS))
+    cycles = min(counters["cycles"], (1 << COMPLETION_CYCLES_BITS) - 1)
+    completion = {"completion": cycles << COMPLETION_CYCLES_OFFSET}
     expected = bytearray(0x200)
-    for name, value in {**CONSTANTS, **inputs, **counters}.items():
+    for name, value in {**CONSTANTS, **inputs, **completion, **counters}.items():
         register = REGISTERS[name]
         size = 4 * register.words
         expected[register.address:register.address + size] = value.to_bytes(size, "little")

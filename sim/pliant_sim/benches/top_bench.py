@@ -19,7 +19,15 @@ from pliant.compiler.reference import evaluate
 from pliant.driver.image import BlockImage
 from pliant.spec.isa import INSTRUCTION_BYTES, Load, Matrix, Post, Store, Unit
 from pliant.spec.program import Program
-from pliant.spec.registers import COUNTERS, Control, Fault, FaultUnit, Interrupt, Status
+from pliant.spec.registers import (
+    COMPLETION_CYCLES_OFFSET,
+    COUNTERS,
+    Control,
+    Fault,
+    FaultUnit,
+    Interrupt,
+    Status,
+)
 from pliant_hw.axi import FETCH_ID, LOAD_ID
 from pliant_models.random_layers import random_inputs, random_layer
 from pliant_sim.benches.core_driver import BEAT, CONFIG, RUN_LIMIT, Burst, Core, Job
@@ -76,7 +84,10 @@ async def run(core: Core, image: BlockImage, job: Job) -> None:
     fill(image, job)
     await core.start()
     await core.interrupt()
+    completion = await core.read("completion")
     expect_outputs(image, job)
+    cycles = await core.read("cycles")
+    assert completion == Interrupt.DONE | cycles << COMPLETION_CYCLES_OFFSET
     assert await core.read("interrupt_status") == Interrupt.DONE
     await core.write("interrupt_status", Interrupt.DONE)
     await core.ticks(2)
@@ -164,7 +175,7 @@ async def runs_are_exact_under_pauses(dut: Any, kind: str, pause: float) -> None
 
 @cocotb.test()
 async def interrupts_follow_enable_and_clear(dut: Any) -> None:
-    """The pin is the or of the enabled pending bits; a pending one outlives the next start."""
+    """The pin is the or of the enabled pending bits; each ends by a one, a start, or a reset."""
     core = Core(dut)
     await core.power_on()
     job = make_job("clip")
@@ -193,9 +204,7 @@ async def interrupts_follow_enable_and_clear(dut: Any) -> None:
     assert core.irq
 
     await core.start()
-    assert core.irq
-    await core.write("interrupt_status", Interrupt.DONE)
-    await core.ticks(2)
+    await core.ticks(1)
     assert not core.irq
     assert await core.read("interrupt_status") == 0
     await core.interrupt()
@@ -237,6 +246,8 @@ async def expect_fault(
     await core.interrupt()
     assert await core.read("status") == Status.FAULT
     assert await core.read("interrupt_status") == Interrupt.FAULT
+    cycles = await core.read("cycles")
+    assert await core.read("completion") == Interrupt.FAULT | cycles << COMPLETION_CYCLES_OFFSET
     report = [await core.read(f"fault_{name}") for name in ("code", "unit", "instruction")]
     assert report == [code, unit, index]
     assert await core.read("fault_address") == address
@@ -247,6 +258,7 @@ async def expect_fault(
     await core.write("control", Control.START)
     await core.ticks(100)
     assert await core.read("status") == Status.FAULT
+    assert await core.read("interrupt_status") == Interrupt.FAULT
     assert (len(core.monitor.reads), len(core.monitor.writes)) == bursts
 
     core.memory.refused_reads.clear()

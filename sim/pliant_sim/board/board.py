@@ -10,6 +10,7 @@ from pliant.spec.platform import INTERRUPT_SPACE_BYTES, Platform
 from pliant.spec.registers import REGISTER_SPACE_BYTES, REGISTERS, Control, Status
 from pliant_sim.board.bitstream import StandIn
 from pliant_sim.board.errors import BoardError, BusError
+from pliant_sim.board.handoff import INTERRUPT_BY_EDGE
 from pliant_sim.board.interrupt_controller import InterruptController
 from pliant_sim.board.memory import BoardMemory
 from pliant_sim.board.processing_system import ProcessingSystem
@@ -23,6 +24,8 @@ CYCLES_PER_SECOND = 20_000
 _SLICE = 1000  # cycles between looks at whether the core is still busy
 _CONTROL = REGISTERS["control"].address
 _STATUS = REGISTERS["status"].address
+_ACTS = int(Control.START | Control.RESET)
+_BUSY = int(Status.RUNNING | Status.DRAINING)
 
 
 class Board:
@@ -71,7 +74,9 @@ class Board:
         self.core = RtlCore(self.config, timing=timing)
         self.core.set_memory(self.memory.device_bytes, self.memory.base)
         self.on_access: Callable[[], None] = lambda: None
-        self._interrupts = InterruptController()
+        self._core_address = platform.core_address
+        self._interrupt_offset = platform.interrupt_address - platform.core_address
+        self._interrupts = InterruptController(edge=INTERRUPT_BY_EDGE)
         self._processing_system = ProcessingSystem(platform.family)
         self._lock = threading.RLock()
         self._loaded: StandIn | None = None
@@ -131,7 +136,6 @@ class Board:
             if offset < REGISTER_SPACE_BYTES:
                 value = self.core.read_word(offset)
             else:
-                self._sample()
                 value = self._interrupts.read(offset - self._interrupt_offset)
             self._pass_time(self.access_cycles)
             return value
@@ -145,10 +149,9 @@ class Board:
             if offset is None:
                 self._processing_system.write(address, value)
                 return
-            self._sample()
             if offset < REGISTER_SPACE_BYTES:
                 self.core.write_word(offset, value)
-                if offset == _CONTROL and value & (Control.START | Control.RESET):
+                if offset == _CONTROL and value & _ACTS:
                     self._busy = self._look()
             else:
                 self._interrupts.write(offset - self._interrupt_offset, value)
@@ -168,16 +171,12 @@ class Board:
                 cycles -= _SLICE
             return self.interrupt
 
-    @property
-    def _interrupt_offset(self) -> int:
-        return self.platform.interrupt_address - self.platform.core_address
-
     def _offset(self, address: int) -> int | None:
         """Return the offset from the core's registers, or None for the processing system."""
         self._require_open()
         if address % 4:
             raise BusError(f"address {address:#x} is no multiple of 4")
-        offset = address - self.platform.core_address
+        offset = address - self._core_address
         interrupts = self._interrupt_offset
         if not (0 <= offset < REGISTER_SPACE_BYTES
                 or interrupts <= offset < interrupts + INTERRUPT_SPACE_BYTES):
@@ -195,7 +194,7 @@ class Board:
         self._sample()
 
     def _look(self) -> bool:
-        return bool(self.core.read_word(_STATUS) & (Status.RUNNING | Status.DRAINING))
+        return bool(self.core.read_word(_STATUS) & _BUSY)
 
     def _sample(self) -> None:
         self._interrupts.sample(self.core.run(1))

@@ -184,8 +184,8 @@ class VirtualBoard(Closing, Device):  # type: ignore[misc]  # PYNQ has no types
         """Return `length` bytes of registers from an absolute address on."""
         if length % 4:
             raise BusError(f"registers are read in words of 4 bytes, not {length}")
-        return b"".join(struct.pack("<I", self.hardware.read(address + offset))
-                        for offset in range(0, length, 4))
+        return b"".join([self.hardware.read(address + offset).to_bytes(4, "little")
+                         for offset in range(0, length, 4)])
 
     def write_registers(self, address: int, data: bytes) -> None:
         """Write bytes to registers from an absolute address on."""

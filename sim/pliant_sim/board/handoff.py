@@ -28,6 +28,7 @@ from pliant_hw.board.boards import (
     core_ports,
     memory_ports,
 )
+from pliant_hw.board.ports import INTERRUPT_SENSITIVITY
 from pliant_hw.top import memory_prefixes
 from pliant_sim.board.clocks import fabric_clock
 
@@ -36,6 +37,9 @@ _AXI = "xilinx.com:interface:aximm:1.0"
 
 VERSIONS: dict[Family, str] = {"zynq": "5.5", "zynqmp": "3.5"}
 """Of the processing systems' IP."""
+
+INTERRUPT_BY_EDGE = INTERRUPT_SENSITIVITY == "EDGE_RISING"
+"""Whether the interrupt controller is made for edges: it follows the core."""
 
 MEMORY_BLOCKS: dict[Family, str] = {"zynq": "LOWOCM", "zynqmp": "LOW"}
 """What the names of the memory's address segments end in."""
@@ -73,7 +77,7 @@ def _core(
         _register(registers, word)
     _ports(module, _port("I", "clk", (ps.cell, ps.clock), kind="clk"),
            _port("O", "irq", (INTERRUPT_CONTROLLER, "intr"), kind="INTERRUPT",
-                 SENSITIVITY="LEVEL_HIGH"))
+                 SENSITIVITY=INTERRUPT_SENSITIVITY))
     masters = memory_prefixes(core_ports(platform))
     _interfaces(module, s_axi="SLAVE", **dict.fromkeys(masters, "MASTER"))
     segment, limit = MEMORY_BLOCKS[platform.family], MEMORY_LIMIT[platform.family]
@@ -84,11 +88,12 @@ def _core(
 
 def _interrupt_controller(modules: Element, ps: ProcessingSystem) -> None:
     module = _module(modules, INTERRUPT_CONTROLLER, "xilinx.com:ip:axi_intc:4.1")
-    _parameters(module, C_IRQ_IS_LEVEL="1", C_KIND_OF_INTR="0xFFFFFFFE", C_KIND_OF_LVL="0xFFFFFFFF",
-                C_NUM_INTR_INPUTS="1")
+    _parameters(module, C_IRQ_IS_LEVEL="1", C_NUM_INTR_INPUTS="1",
+                C_KIND_OF_INTR=f"0x{0xFFFF_FFFE | INTERRUPT_BY_EDGE:08X}",
+                C_KIND_OF_EDGE="0xFFFFFFFF", C_KIND_OF_LVL="0xFFFFFFFF")
     _ports(module, _port("I", "s_axi_aclk", (ps.cell, ps.clock), kind="clk"),
            _port("I", "intr", (CORE_INSTANCE, "irq"), kind="INTERRUPT",
-                 SENSITIVITY="LEVEL_HIGH"),
+                 SENSITIVITY=INTERRUPT_SENSITIVITY),
            _port("O", "irq", (ps.cell, ps.interrupt), kind="INTERRUPT",
                  SENSITIVITY="LEVEL_HIGH"))
     _interfaces(module, s_axi="SLAVE")

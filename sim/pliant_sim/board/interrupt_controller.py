@@ -1,4 +1,4 @@
-"""A register model of AMD's AXI interrupt controller (product guide PG099), one level input."""
+"""A register model of AMD's AXI interrupt controller (product guide PG099) with one input."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class Offset(enum.IntEnum):
     """Registers that PYNQ uses; those of vectored and nested interrupts are not modelled."""
 
     ISR = 0x00
-    """Status: set by an active input, cleared by an acknowledgement only."""
+    """Status: set by the input, enabled or not, cleared by an acknowledgement only."""
     IPR = 0x04
     """Pending: status that is enabled."""
     IER = 0x08
     """Enable."""
     IAR = 0x0C
-    """Writing 1 acknowledges: clears status, which an input that is still active sets again."""
+    """Writing 1 acknowledges: clears status, which a level that is still active sets again."""
     SIE = 0x10
     """Writing 1 sets enables."""
     CIE = 0x14
@@ -25,11 +25,17 @@ class Offset(enum.IntEnum):
     IVR = 0x18
     """Index of the first pending input, all ones if there is none."""
     MER = 0x1C
-    """Bit 0: drive the output. Bit 1: sample the input; stays set until reset."""
+    """Bit 0: drive the output. Bit 1: let the input set status; stays set until reset."""
 
 
 class InterruptController:
-    """Input 0 to one output, both high while active.
+    """Input 0 to one output, which is high while active.
+
+    Parameters
+    ----------
+    edge : bool
+        True: the input sets status as it rises. What rises before bit 1 of MER is set is lost,
+        since the guide does not say that it is kept. False: the input sets status while it is high.
 
     Attributes
     ----------
@@ -37,7 +43,8 @@ class InterruptController:
         Level that was sampled last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, edge: bool) -> None:
+        self._edge = edge
         self.reset()
 
     def reset(self) -> None:
@@ -53,8 +60,9 @@ class InterruptController:
 
     def sample(self, level: bool) -> None:
         """Let the input have a level."""
+        active = level and not (self._edge and self.input)
         self.input = level
-        if level and self._input_enable:
+        if active and self._input_enable:
             self._status = 1
 
     def read(self, offset: int) -> int:

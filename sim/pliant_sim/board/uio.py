@@ -14,7 +14,8 @@ TURN_S = 0.02
 costs as much as a register access, and a picture on a screen lasts as long."""
 
 STEP_CYCLES = 500
-"""Cycles between looks at the clock."""
+"""Cycles before the first look at the clock; twice as many before each further one, so that a turn
+lasts at most twice as long as it should."""
 
 
 class VirtualUio:
@@ -44,11 +45,13 @@ class VirtualUio:
 
     def wake(self) -> None:
         """Let the event loop look at the board, if anything waits for the interrupt."""
+        if not self._waiting:
+            return
         if not self._loop or not self._loop.is_running():
             # A wait whose loop ended stays registered in PYNQ; the next loop takes it over.
             with contextlib.suppress(RuntimeError):
                 self._use_loop(asyncio.get_running_loop())
-        if self._waiting and not self._scheduled and self._loop and not self._loop.is_closed():
+        if not self._scheduled and self._loop and not self._loop.is_closed():
             self._scheduled = True
             try:
                 inside = asyncio.get_running_loop() is self._loop
@@ -69,10 +72,11 @@ class VirtualUio:
     def _turn(self) -> None:
         self._scheduled = False
         try:
-            deadline = time.monotonic() + TURN_S
-            while not (raised := self._board.step(STEP_CYCLES)) and self._board.busy:
+            deadline, cycles = time.monotonic() + TURN_S, STEP_CYCLES
+            while not (raised := self._board.step(cycles)) and self._board.busy:
                 if time.monotonic() > deadline:
                     break
+                cycles *= 2
         except Exception:
             self._release()
             raise

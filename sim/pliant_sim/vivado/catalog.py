@@ -15,6 +15,8 @@ from pliant_sim.vivado.tcl import TclError
 
 Kind = Literal["data", "clock", "high reset", "low reset", "interrupt"]
 
+SENSITIVITIES = ("LEVEL_HIGH", "LEVEL_LOW", "EDGE_RISING", "EDGE_FALLING")
+
 _NS = {"s": "http://www.spiritconsortium.org/XMLSchema/SPIRIT/1685-2009"}
 
 
@@ -230,6 +232,8 @@ def _read_bus(
         high = parameters["POLARITY"] == "ACTIVE_HIGH"
         pins[mapped[0]].kind = "high reset" if high else "low reset"
     elif kind == "interrupt":
+        if parameters["SENSITIVITY"] not in SENSITIVITIES:
+            raise TclError(f"interrupt {name}: SENSITIVITY {parameters['SENSITIVITY']}")
         pins[mapped[0]].kind = "interrupt"
     else:
         raise TclError(f"bus {name} is of unknown type {kind}")

@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from pliant.driver.core import RESET_LIMIT_CYCLES
+from pliant.driver.device import Device
 from pliant.driver.faults import tolerant_decode
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import INSTRUCTION_BYTES, Load, Matrix, Post, Store
 from pliant.spec.program import Program
+
+_WATCHDOG_MAX = (1 << 32) - 1
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """How long a run of one image may take.
+
+    Attributes
+    ----------
+    watchdog : int
+        What the hardware's watchdog is to be set to; 0 where it cannot count that far.
+    seconds : float
+        How long to wait for the interrupt.
+    """
+
+    watchdog: int
+    seconds: float
+
+    @classmethod
+    def of(cls, cycles: int, device: Device, *, watchdog: bool) -> TimeLimit:
+        """Return the limit for runs of `cycles`; ValueError unless these are 1 or more.
+
+        With a `watchdog`, it stops the core before the time to wait is over.
+        """
+        if cycles < 1:  # 0 would switch the watchdog off
+            raise ValueError(f"limit_cycles = {cycles!r} must be 1 or more, or None")
+        waited = cycles + (RESET_LIMIT_CYCLES if watchdog else 0)
+        return cls(watchdog=cycles if cycles <= _WATCHDOG_MAX else 0,
+                   seconds=waited / device.clock_hz + device.interrupt_latency_s)
 
 
 def cycle_bound(

@@ -15,7 +15,8 @@ from pliant.spec.config import ISA_VERSION, PRESETS, AcceleratorConfig
 from pliant.spec.isa import Unit
 from pliant.spec.program import Program
 from pliant.spec.registers import (
-    COUNTER_BASE,
+    COMPLETION_CYCLES_BITS,
+    COMPLETION_CYCLES_OFFSET,
     COUNTER_BITS,
     COUNTERS,
     IDENTIFIER,
@@ -33,9 +34,17 @@ RESET_LIMIT_CYCLES = 100_000
 
 _WORD = 0xFFFF_FFFF
 _CONTROL = REGISTERS["control"].address
+_COMPLETION = REGISTERS["completion"].address
+_SETTINGS = {
+    name: tuple(range(register.address, register.address + 4 * register.words, 4))
+    for name, register in REGISTERS.items() if register.access is Access.READ_WRITE
+}
+"""Addresses of the words of each configuration register."""
+
 INTERRUPT_STATUS = REGISTERS["interrupt_status"].address
 _START = int(Control.START)
 EVENTS = int(Interrupt.DONE | Interrupt.FAULT)
+_MOST_CYCLES = (1 << COMPLETION_CYCLES_BITS) - 1
 
 
 class Core:
@@ -58,12 +67,12 @@ class Core:
 
     def set(self, name: str, value: int) -> None:
         """Write a configuration register; the words it has already are not written again."""
-        register = REGISTERS[name]
-        if register.access is not Access.READ_WRITE:
+        addresses = _SETTINGS.get(name)
+        if addresses is None:
             raise ValueError(f"register {name!r} holds no setting")
-        if not 0 <= value < 1 << 32 * register.words:
-            raise ValueError(f"register {name!r} = {value:#x} does not fit {register.words} words")
-        for address in range(register.address, register.address + 4 * register.words, 4):
+        if not 0 <= value < 1 << 32 * len(addresses):
+            raise ValueError(f"register {name!r} = {value:#x} does not fit {len(addresses)} words")
+        for address in addresses:
             word, value = value & _WORD, value >> 32
             if self._written.get(address) != word:
                 self._written.pop(address, None)  # unknown, should the write be interrupted
@@ -89,24 +98,20 @@ class Core:
         """Start the program."""
         self._device.write(_CONTROL, _START)
 
-    def take_events(self) -> int:
-        """Return and clear the bits of `interrupt_status`: 0 while the program runs."""
-        events = self._device.read(INTERRUPT_STATUS) & EVENTS
-        if events:
-            self._device.write(INTERRUPT_STATUS, events)
-            self._device.acknowledge()
-        return events
+    def completion(self) -> tuple[int, int]:
+        """Return the bits of `interrupt_status`, 0 while the program runs, and its cycles.
+
+        One access, and two more for a run whose cycles do not fit into it.
+        """
+        found = self._device.read(_COMPLETION)
+        events, cycles = found & EVENTS, found >> COMPLETION_CYCLES_OFFSET
+        if events and cycles == _MOST_CYCLES:
+            cycles = self.read("cycles")
+        return events, cycles
 
     def status(self) -> Status:
         """Return the status bits."""
         return Status(self.read("status"))
-
-    def cycles(self, limit: int) -> int:
-        """Return the cycles of the last run, which took no more than `limit`.
-
-        One access tells those of a run that was shorter than 2^32.
-        """
-        return self.read("cycles") if limit > _WORD else self._device.read(COUNTER_BASE)
 
     def counters(self) -> dict[str, int]:
         """Return every performance counter of the last run."""

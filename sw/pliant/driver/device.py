@@ -73,8 +73,8 @@ class Device(Protocol):
     async def wait_async(self, timeout_s: float) -> bool:
         """Do what :meth:`wait` does and let other coroutines run meanwhile."""
 
-    def acknowledge(self) -> None:
-        """Take note that the core has withdrawn its interrupt."""
+    def listen(self) -> None:
+        """See to it that no interrupt from now on is lost, whether it is waited for yet or not."""
 
     def sleep(self, seconds: float) -> None:
         """Let time pass for the core."""

@@ -67,6 +67,7 @@ class MemoryImage:
         self.segment_bases = tuple(area.address for area in areas[1:])
         self._code = areas[0].array
         self._segments = tuple(area.array for area in areas[1:])
+        self._views: dict[str, tuple[TensorInfo, NDArray[np.uint8]]] = {}
 
     def loaded(self) -> dict[str, tuple[NDArray[np.uint8], bytes]]:
         """Return the memory of the instructions and of the constants, and what belongs there."""
@@ -138,6 +139,9 @@ class MemoryImage:
             self._segments[segment][:] = POISON
 
     def _view(self, info: TensorInfo) -> NDArray[np.uint8]:
+        known = self._views.get(info.name)
+        if known is not None and known[0] is info:
+            return known[1]
         memory = self._segments[info.segment]
         end = info.offset + _tensor_bytes(self.config, info)
         if info.offset < 0 or end > len(memory):
@@ -145,7 +149,9 @@ class MemoryImage:
                 f"tensor {info.name!r} {info.shape} ends at byte {end} of segment {info.segment}, "
                 f"which has {len(memory)}; the tensor is not of this program"
             )
-        return memory[info.offset:end]
+        view = memory[info.offset:end]
+        self._views[info.name] = info, view
+        return view
 
 
 class BlockImage(MemoryImage):
@@ -173,7 +179,6 @@ class BlockImage(MemoryImage):
     ) -> None:
         if base % PAGE_BYTES:
             raise ValueError(f"base = {base:#x} must be a multiple of {PAGE_BYTES}")
-        program.require(config)
         sizes = area_sizes(program, config)
         self.base = base
         self.data: NDArray[np.uint8] = np.zeros(sum(sizes), np.uint8)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pliant.spec.config import ISA_VERSION, AcceleratorConfig, Board, ConfigError
-from pliant.spec.program import Program
+from pliant.spec.program import Program, ProgramError
 
 FORMAT = "pliant-manifest-1"
 """Value of the field `format`; another one is refused."""
@@ -106,12 +106,12 @@ class Manifest:
             raise self._error("fingerprint", f"{self.config.fingerprint:016x} "
                               f"({self.config.name!r}), but {config.name!r} has "
                               f"{config.fingerprint:016x}: {_difference(self.config, config)}")
-        if program is not None and program.fingerprint != self.config.fingerprint:
-            raise self._error("fingerprint", f"{self.config.fingerprint:016x} "
-                              f"({self.config.name!r}), but program {program.network!r} is "
-                              f"compiled for {program.config_name!r} "
-                              f"({program.fingerprint:016x}): compile it again with --config "
-                              f"{self.config.name}")
+        if program is not None:
+            try:
+                program.require(self.config)
+            except ProgramError as error:
+                raise self._error("fingerprint", f"{self.config.fingerprint:016x}, but "
+                                  f"{error}") from None
 
     def check_bitstream(self) -> Path:
         """Return the path of the bitstream; ManifestError unless it and its .hwh are as recorded.

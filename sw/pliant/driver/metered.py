@@ -78,9 +78,9 @@ class MeteredDevice:
             value: Value = end.value
             return value
 
-    def acknowledge(self) -> None:
+    def listen(self) -> None:
         """Pass it on."""
-        self._device.acknowledge()
+        self._device.listen()
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""

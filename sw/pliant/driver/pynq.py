@@ -18,7 +18,7 @@ import contextlib
 import inspect
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +26,7 @@ import pynq
 from numpy.typing import NDArray
 
 from pliant.driver.accelerator import Accelerator
+from pliant.driver.alarm import Alarm
 from pliant.driver.core import EVENTS, INTERRUPT_STATUS, identify_configuration
 from pliant.driver.device import Value, Waits, run_waits
 from pliant.driver.manifest import Manifest
@@ -39,7 +40,8 @@ REMOTE_LATENCY_S = 60.0
 """The same over a network, whose other end may be a simulated board."""
 
 _POLL_S = (20e-6, 1e-3)  # shortest and longest sleep between polls
-_ACKNOWLEDGE = 0x0C  # IAR of AMD's AXI interrupt controller (product guide PG099)
+# Of AMD's AXI interrupt controller (product guide PG099), as PYNQ sets it
+_MASTER_ENABLE, _OUTPUT_AND_INPUTS = 0x1C, 0b11
 
 
 class PynqMemory:
@@ -112,7 +114,6 @@ class PynqDevice:
         interrupt = getattr(ip, "irq", None)
         self._interrupt: Any = interrupt if inspect.iscoroutinefunction(
             getattr(interrupt, "wait", None)) else None
-        self._awaited = False
         self.clock_hz: float = clock_hz or simulated or config.board.clock_mhz * 1e6
         self.interrupt_latency_s: float = (
             interrupt_latency_s if interrupt_latency_s is not None
@@ -144,14 +145,12 @@ class PynqDevice:
         loop = self._usable_loop()
         if loop is not None:
             return loop.run_until_complete(self._interrupted(timeout_s))
-        deadline = time.monotonic() + timeout_s
-        for pause in _pauses():
-            if self._raised():
-                return True
-            if time.monotonic() > deadline:
-                break
-            time.sleep(pause)
-        return False
+        polls = self._polls(timeout_s)
+        try:
+            while True:
+                time.sleep(next(polls))
+        except StopIteration as end:
+            return bool(end.value)
 
     def run(self, waits: Waits[Value]) -> Value:
         """Do every :meth:`wait` that a generator asks for; return what it returns.
@@ -161,7 +160,7 @@ class PynqDevice:
         loop = self._usable_loop()
         if loop is None:
             return run_waits(self, waits)
-        task = loop.create_task(self._run(waits, loop))
+        task = loop.create_task(self._run(waits))
         try:
             return loop.run_until_complete(task)
         except BaseException:
@@ -171,33 +170,26 @@ class PynqDevice:
                     loop.run_until_complete(task)
             raise
 
-    async def _run(self, waits: Waits[Value], loop: asyncio.AbstractEventLoop) -> Value:
+    async def _run(self, waits: Waits[Value]) -> Value:
         task = asyncio.current_task()
         assert task is not None
-        expired = False
-
-        def expire() -> None:
-            nonlocal expired
-            expired = True
-            task.cancel()
-
+        alarm = Alarm(task)
         try:
             timeout = next(waits)
             while True:
-                self._awaited = came = True
-                timer = loop.call_later(timeout, expire)
+                alarm.set(timeout)
                 try:
                     await self._interrupt.wait()
                 except asyncio.CancelledError:
-                    if not expired:
+                    if not alarm.rang:
                         raise
-                    came = expired = False
-                finally:
-                    timer.cancel()
-                timeout = waits.send(came)
+                alarm.stop()
+                timeout = waits.send(not alarm.rang)
         except StopIteration as end:
             value: Value = end.value
             return value
+        finally:
+            alarm.close()
 
     def _usable_loop(self) -> asyncio.AbstractEventLoop | None:
         """Return the loop where PYNQ listens, if it can be run here and now."""
@@ -209,36 +201,43 @@ class PynqDevice:
     async def wait_async(self, timeout_s: float) -> bool:
         """Wait for the interrupt, or poll where that is not possible."""
         if self._interrupt is None or asyncio.get_running_loop() is not self._loop:
-            deadline = time.monotonic() + timeout_s
-            for pause in _pauses():
-                if self._raised():
-                    return True
-                if time.monotonic() > deadline:
-                    return False
-                await asyncio.sleep(pause)
+            polls = self._polls(timeout_s)
+            try:
+                while True:
+                    await asyncio.sleep(next(polls))
+            except StopIteration as end:
+                return bool(end.value)
         return await self._interrupted(timeout_s)
 
-    def acknowledge(self) -> None:
-        """Acknowledge once more at the interrupt controller.
+    def listen(self) -> None:
+        """Let the interrupt controller keep what it sees.
 
-        PYNQ does it while the core's level is still active, which sets the controller's status
-        again: without this, the next wait would end at once.
+        It keeps nothing before it is told to, which PYNQ does in its first wait; the core may have
+        finished its first run by then.
         """
-        if self._awaited:
-            self._awaited = False
-            controller = self._interrupt.parent()
-            if controller is not None and hasattr(controller, "mmio"):
-                controller.mmio.write(_ACKNOWLEDGE, 1 << self._interrupt.number)
+        controller = None if self._interrupt is None else self._interrupt.parent()
+        if controller is not None and hasattr(controller, "mmio"):
+            controller.mmio.write(_MASTER_ENABLE, _OUTPUT_AND_INPUTS)
 
     def sleep(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(seconds)
 
+    def _polls(self, timeout_s: float) -> Generator[float, None, bool]:
+        """Yield how long to sleep before the next look; return whether the interrupt came."""
+        deadline = time.monotonic() + timeout_s
+        pause, longest = _POLL_S
+        while not self._raised():
+            if time.monotonic() > deadline:
+                return False
+            yield pause
+            pause = min(2 * pause, longest)
+        return True
+
     def _raised(self) -> bool:
         return bool(self.read(INTERRUPT_STATUS) & EVENTS)
 
     async def _interrupted(self, timeout_s: float) -> bool:
-        self._awaited = True
         # Not asyncio.wait_for: before Python 3.12, it forgets that it was cancelled when the
         # interrupt comes at the same moment.
         waiting = asyncio.ensure_future(self._interrupt.wait())
@@ -308,13 +307,6 @@ def _simulated_rate(device: Any) -> float | None:
     if not device.exists_file(SIMULATED_RATE_FILE).exists:
         return None
     return float(device.read_file(SIMULATED_RATE_FILE))
-
-
-def _pauses() -> Iterator[float]:
-    shortest, longest = _POLL_S
-    while True:
-        yield shortest
-        shortest = min(2 * shortest, longest)
 
 
 def _loop_runs() -> bool:

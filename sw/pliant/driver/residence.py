@@ -26,7 +26,7 @@ class Residence:
     Parameters
     ----------
     program : Program
-        Must be made for `config`.
+        Must be made for `config`; ProgramError otherwise.
     config : AcceleratorConfig
     device : Device
     slots : int
@@ -48,7 +48,6 @@ class Residence:
     def __init__(
         self, program: Program, config: AcceleratorConfig, device: Device, *, slots: int
     ) -> None:
-        program.require(config)
         self.program = program
         self._buffers: list[Buffer] = []
         sizes = area_sizes(program, config)

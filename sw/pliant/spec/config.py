@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-ISA_VERSION = 2
+ISA_VERSION = 3
 """Version of the instruction set and the register map; part of every fingerprint."""
 
 FEATURE_BANKS = 4

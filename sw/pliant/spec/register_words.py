@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from pliant.spec.config import ISA_VERSION, AcceleratorConfig
 from pliant.spec.registers import (
+    COMPLETION_CYCLES_BITS,
+    COMPLETION_CYCLES_OFFSET,
     IDENTIFIER,
     REGISTERS,
     Access,
@@ -34,6 +36,7 @@ MEANINGS: dict[str, type[enum.IntFlag] | type[enum.IntEnum]] = {
     "status": Status,
     "interrupt_enable": Interrupt,
     "interrupt_status": Interrupt,
+    "completion": Interrupt,
     "fault_code": Fault,
     "fault_unit": FaultUnit,
 }
@@ -49,6 +52,14 @@ class BitField:
     width: int
     doc: str
     values: tuple[tuple[str, int, str], ...] = ()
+
+
+NUMBERS = {
+    "completion": (BitField(
+        name="cycles", offset=COMPLETION_CYCLES_OFFSET, width=COMPLETION_CYCLES_BITS,
+        doc="cycles of the run, all ones if they do not fit"),),
+}
+"""Fields of registers of named bits that hold a number."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +97,11 @@ def _fields(register: Register) -> tuple[BitField, ...]:
         return ()
     docs = member_docs(meaning)
     if issubclass(meaning, enum.IntFlag):
-        return tuple(
+        bits = tuple(
             BitField(name=str(member.name), offset=member.value.bit_length() - 1, width=1,
                      doc=docs.get(str(member.name), ""))
             for member in meaning)
+        return bits + NUMBERS.get(register.name, ())
     return (BitField(
         name=register.name, offset=0, width=WORD_BITS, doc=register.doc,
         values=tuple((member.name, member.value, docs.get(member.name, ""))

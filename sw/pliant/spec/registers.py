@@ -38,7 +38,8 @@ class Control(enum.IntFlag):
     """Bits of `control`; they act when written as 1 and read as 0."""
 
     START = 1
-    """Run the program. Ignored unless the core is idle and not faulted."""
+    """Run the program; clears `interrupt_status`. Ignored unless the core is idle and not
+    faulted."""
     RESET = 2
     """Soft reset: outstanding AXI bursts are drained, then every unit, the fault and the interrupt
     state return to their initial values; configuration registers keep theirs."""
@@ -62,6 +63,11 @@ class Interrupt(enum.IntFlag):
 
     DONE = 1
     FAULT = 2
+
+
+COMPLETION_CYCLES_OFFSET = max(Interrupt).bit_length()
+COMPLETION_CYCLES_BITS = 32 - COMPLETION_CYCLES_OFFSET
+"""Where `completion` has the cycles of the run; all ones stand for that many and more."""
 
 
 class Fault(enum.IntEnum):
@@ -139,6 +145,9 @@ def _map() -> tuple[Register, ...]:
         Register("fault_address", 0x30, ro, 2, "address of the faulting access, 0 if none"),
         Register("program_base", 0x38, rw, 2, "address of the first instruction"),
         Register("program_length", 0x40, rw, 1, "instructions in the program"),
+        Register("completion", 0x44, ro, 1,
+                 "bit 0 done, bit 1 fault, as in interrupt_status; from bit 2 on the cycles of the "
+                 "run, all ones if they do not fit"),
         Register("window_base", 0x48, rw, 2, "lowest address that DMA may touch"),
         Register("window_limit", 0x50, rw, 2, "first address above the window"),
     ]

@@ -8,6 +8,7 @@ DDR, since its words were mostly padding; whoever writes the input arranges it.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,22 +57,27 @@ class Unfolding:
         Channel ``(ky*kernel[1] + kx)*channels + c`` at (y, x) is that of channel c at row
         ``y*stride[0] + ky*dilation[0] - before[0]``, column likewise.
         """
-        padded = np.full((self.shape[0], *(
-            max(self._reach(axis), self.before[axis] + self.shape[1 + axis]) for axis in (0, 1)
-        )), self.fill, np.int8)
-        inside = tuple(slice(first, first + size)
-                       for first, size in zip(self.before, self.shape[1:], strict=True))
-        padded[(slice(None), *inside)] = image
-        return np.concatenate([padded[:, rows, columns] for rows in self._slices(0)
-                               for columns in self._slices(1)])
+        shape, inside = self._padding
+        padded = np.empty(shape, np.int8)
+        padded.fill(self.fill)
+        padded[inside] = image
+        plane, row, column = padded.strides
+        windows: NDArray[np.int8] = np.ndarray(
+            (*self.kernel, self.shape[0], *self.size), np.int8, padded, 0,
+            (self.dilation[0] * row, self.dilation[1] * column, plane, self.stride[0] * row,
+             self.stride[1] * column))
+        return windows.reshape(self.unfolded_shape)
+
+    @functools.cached_property
+    def _padding(self) -> tuple[tuple[int, int, int], tuple[slice, ...]]:
+        """Shape of the image with padding, and where in it the image is."""
+        height, width = (max(self._reach(axis), self.before[axis] + self.shape[1 + axis])
+                         for axis in (0, 1))
+        inside = (slice(first, first + size)
+                  for first, size in zip(self.before, self.shape[1:], strict=True))
+        return (self.shape[0], height, width), (slice(None), *inside)
 
     def _reach(self, axis: int) -> int:
         """Return how far the last window reaches."""
         return ((self.size[axis] - 1) * self.stride[axis]
                 + (self.kernel[axis] - 1) * self.dilation[axis] + 1)
-
-    def _slices(self, axis: int) -> list[slice]:
-        """Return for each kernel position along an axis what the windows see there."""
-        extent = (self.size[axis] - 1) * self.stride[axis] + 1
-        starts = (position * self.dilation[axis] for position in range(self.kernel[axis]))
-        return [slice(start, start + extent, self.stride[axis]) for start in starts]

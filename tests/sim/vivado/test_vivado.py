@@ -4,7 +4,10 @@ import shutil
 
 import pytest
 
+from pliant.spec.config import preset
+from pliant_hw.board.ipxact import component
 from pliant_sim.vivado import tcl
+from pliant_sim.vivado.catalog import read_component
 from pliant_sim.vivado.tcl import TclError
 from pliant_sim.vivado.vivado import Vivado
 
@@ -98,3 +101,10 @@ def test_an_address_is_assigned_once(tmp_path):
     again = text.splitlines()[-1].replace("0xA0000000", "0xA0010000")
     with pytest.raises(TclError, match="assigned twice"):
         run(tmp_path, f"{text}{again}\n")
+
+
+def test_an_interrupt_of_unknown_sensitivity_is_refused(tmp_path):
+    path = tmp_path / "component.xml"
+    path.write_text(component(preset("tiny"), "zynqmp").replace("EDGE_RISING", "EDGE_BOTH"))
+    with pytest.raises(TclError, match="interrupt irq: SENSITIVITY EDGE_BOTH"):
+        read_component(path)
