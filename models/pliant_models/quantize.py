@@ -244,7 +244,10 @@ class _Rewriter:
         return node
 
     def _add(self, layer: nn.Module, name: str) -> str:
+        """Add a layer to the model; return its name there, which nothing else has."""
         target = name.replace(".", "_")
+        while hasattr(self._root, target):  # "a.b" beside "a_b", or a method of torch's modules
+            target += "_"
         self._root.add_module(target, layer)
         return target
 
