@@ -152,6 +152,10 @@ def _weights(module: fx.GraphModule, node: fx.Node, given: dict[str, Any]) -> tu
         raise unsupported(node, "weights computed by the network",
                           "store them as parameters (remove weight parametrizations)")
     weight, *bias = (parameter(module, source) for source in sources)
+    for name, values in zip(("weight", "bias"), (weight, *bias), strict=False):
+        if not values.isfinite().all():
+            raise unsupported(node, f"its {name} holds values that are infinite or no numbers",
+                              "train it again, or load another checkpoint")
     return weight, bias[0] if bias else None
 
 

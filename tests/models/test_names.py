@@ -35,7 +35,8 @@ class Chain(nn.Module):
 
 @pytest.mark.parametrize("paths", [
     ["block.conv", "block_conv"], ["block_conv", "block.conv"], ["conv", "conv_quant", "conv_act"],
-    ["conv_quant", "conv"], ["add.module", "get.buffer"], ["conv", "conv_1", "conv"], ["0", "quant"],
+    ["conv_quant", "conv"], ["add.module", "get.buffer"], ["conv", "conv_1", "conv"],
+    ["0", "quant"],
 ], ids="-".join)
 def test_names_that_meet_when_dots_become_underscores_stay_apart(paths):
     model = quantize(Chain(paths), torch.zeros(1, 1, 2, 2), input_scale=2.0**-4)
