@@ -174,10 +174,20 @@ class Program:
                 "constants.bin": hashlib.sha256(self.constants).hexdigest(),
             },
         }
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("manifest.json", json.dumps(manifest, indent=1))
             archive.writestr("instructions.bin", self.instructions)
             archive.writestr("constants.bin", self.constants)
+        write_file(path, data.getvalue())
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file; OSError names it also where writing fails, on a full disk for example."""
+    try:
+        Path(path).write_bytes(data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None = None) -> Program:
@@ -190,6 +200,8 @@ def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None 
     FileNotFoundError
         There is no such file.
     """
+    if Path(path).is_char_device():  # it may never end
+        raise ProgramError(f"{path}: a device, no file")
     data = Path(path).read_bytes()
     try:
         program = parse_program(data)
