@@ -194,7 +194,8 @@ def _fill(
     """Yield the tilings with these spatial sizes; chunk channels only as far as needed."""
     config = geometry.config
     height, columns = geometry.rows.largest(tile), geometry.columns.largest(width)
-    if max(height, columns) > min(_LIMITS["rows"], _LIMITS["row_beats"]):
+    outputs = geometry.zoom * max(band, width)  # more than is read, where padding is wide
+    if max(height, columns, outputs) > min(_LIMITS["rows"], _LIMITS["row_beats"]):
         return
     group_size = region_strides(height, columns)[0]
     groups = geometry.input_groups if geometry.matrix else geometry.output_groups

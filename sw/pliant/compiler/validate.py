@@ -288,6 +288,10 @@ def _check_window(layer: str, window: Window) -> None:
     limit = -_MATRIX["origin_y"].minimum
     for value in (pad.top, pad.left):
         _range(layer, "padding", value, 0, limit, "use less padding")
+    # Behind the tensor windows begin up to that far from its last pixel, or the beat with it.
+    limit = _MATRIX["origin_y"].maximum - 1
+    for value in (pad.bottom, pad.right):
+        _range(layer, "padding", value, 0, limit, "use less padding")
 
 
 def _check_requantization(
