@@ -1,4 +1,4 @@
-"""Layers at the limits of the instructions' fields compile to the right integers, or are refused."""
+"""Layers at the limits of instruction fields compile to the right integers, or are refused."""
 
 from __future__ import annotations
 
