@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from pliant_models import channels, operators
 from pliant_models.capture import (
+    UnsupportedLayer,
     UnsupportedLayerError,
     aten,
     capture,
@@ -232,10 +234,17 @@ class _Rewriter:
         self._values[node] = self._values[last] = value
 
     def _output(self, node: fx.Node) -> None:
-        values = tuple(
-            self._graph.call_function(real, (self._value(argument),))
-            for argument in node.all_input_nodes
-        )
+        returned = [leaf for leaf in tree_leaves(node.args) if isinstance(leaf, fx.Node)]
+        results = [self._value(argument) for argument in returned]
+        names = list(map(_tensor_of, results))
+        inputs = {node.name for node in self._source.graph.nodes if node.op == "placeholder"}
+        for name in names:
+            if name in inputs:
+                raise _returned(name, "the model returns its input", "return computed values alone")
+            if names.count(name) > 1:
+                raise _returned(name, "the model returns its result more than once",
+                                "return it once")
+        values = tuple(self._graph.call_function(real, (result,)) for result in results)
         self._graph.output(values[0] if len(values) == 1 else values)
 
     def _fusable_activation(self, node: fx.Node) -> fx.Node | None:
@@ -293,6 +302,18 @@ def _image_shape(
         return _pixels(shape(node))
     kept: tuple[int, ...] = operands[0].meta[SHAPE]
     return kept
+
+
+def _tensor_of(value: fx.Node) -> str:
+    """Return the name of the tensor that a value is, flattened or not."""
+    while TENSOR not in value.meta:
+        value = value.all_input_nodes[0]
+    name: str = value.meta[TENSOR]
+    return name
+
+
+def _returned(name: str, reason: str, remedy: str) -> UnsupportedLayerError:
+    return UnsupportedLayerError([UnsupportedLayer(name, "output", reason, remedy)])
 
 
 def _pixels(sizes: tuple[int, ...]) -> tuple[int, ...]:
