@@ -40,6 +40,10 @@ class UnsupportedLayer:
         return f"layer {self.layer!r} ({self.operation}): {self.reason}; {self.remedy}"
 
 
+class CaptureError(ValueError):
+    """A model that `torch.export` cannot trace; the message has its reason."""
+
+
 class UnsupportedLayerError(ValueError):
     """Layers that cannot be quantized, each with its reason and remedy, one to a line."""
 
@@ -59,11 +63,22 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
         Float model, left as it is.
     example : Tensor
         One or more images (images, channels, height, width); the graph takes any number.
+
+    Raises
+    ------
+    CaptureError
+        The model cannot be traced with the example.
     """
-    batch = torch.cat([example, example])  # one image would be taken for a constant
-    with torch.no_grad():
-        exported = torch.export.export(
-            copy.deepcopy(model).eval(), (batch,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    batch = torch.cat([example, example]).float()  # one image would be taken for a constant
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(
+                copy.deepcopy(model).float().eval(), (batch,),
+                dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    except Exception as error:  # torch raises dozens of kinds
+        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+        raise CaptureError(f"{type(model).__name__} cannot be traced with an example of shape "
+                           f"{tuple(example.shape)}: {reason}") from error
     module = exported.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     remove_no_operations(module)

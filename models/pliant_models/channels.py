@@ -7,6 +7,7 @@ where its result is read.
 
 from __future__ import annotations
 
+import math
 import operator as python_operator
 from typing import Any, TypeAlias
 
@@ -59,7 +60,10 @@ def moved(node: fx.Node, sources: list[Any]) -> Any:
         return sources[0][node.args[1]]
     first = sources[0]
     if node.target in RESHAPES:
-        return first.reshape(*shape(node)[:-2], 2)
+        before, after = shape(operands(node)[0]), shape(node)
+        if math.prod(before) != math.prod(after):
+            raise _misses(node, f"reshapes {before} to {after}")
+        return first.reshape(*after[:-2], 2)
     given = arguments(node)
     axes = first.ndim - 1
     if node.target is aten.permute.default:

@@ -22,6 +22,7 @@ from torch import fx, nn
 from pliant.compiler import graph as ir
 from pliant.compiler.graph import Graph, GraphError, Node, Requantization, Tensor
 from pliant.spec.numerics import INT8_MAX, INT8_MIN, MAX_SHIFT
+from pliant_models.images import SHAPE, check_images, input_sizes
 from pliant_models.layers import (
     AveragePool,
     Clamp,
@@ -32,7 +33,7 @@ from pliant_models.layers import (
     Upsample,
 )
 from pliant_models.operators import pair
-from pliant_models.quantize import SHAPE, TENSOR
+from pliant_models.quantize import TENSOR
 
 MAX_ADD_MULTIPLIER_SHIFT = 7
 """Additions multiply by at most 2**7 (a signed field of 9 bits)."""
@@ -51,7 +52,8 @@ def export(model: fx.GraphModule, *, name: str) -> Graph:
     Raises
     ------
     GraphError
-        Scales are so far apart that they do not fit the instructions; the message names the layer.
+        Scales are so far apart that they do not fit the instructions, or they or weights are no
+        numbers; the message names the layer.
     """
     exact = _float64(model)
     shapes = [node.meta[SHAPE] for node in exact.graph.nodes if node.op == "placeholder"]
@@ -77,7 +79,13 @@ def model_integers(
     -------
     dict
         int8 (images, channels, height, width) by the names of the exported graph's tensors.
+
+    Raises
+    ------
+    ValueError
+        `images` are not what the model takes.
     """
+    check_images("the batch", images, input_sizes(model))
     exact = _float64(model)
     nodes = [node for node in exact.graph.nodes if TENSOR in node.meta]
     parts: dict[str, list[NDArray[np.int8]]] = {node.meta[TENSOR]: [] for node in nodes}
@@ -92,8 +100,10 @@ def model_integers(
 def input_integers(model: fx.GraphModule, images: torch.Tensor) -> NDArray[np.int8]:
     """Return the integers that the input quantizer makes of real-valued images, same shape.
 
-    Its scale is a power of two, so that float32 yields what float64 does.
+    Its scale is a power of two, so that float32 yields what float64 does. Raises what
+    :func:`model_integers` does.
     """
+    check_images("the batch", images, input_sizes(model))
     first = next(node for node in model.graph.nodes if TENSOR in node.meta)
     assert first.args[0].op == "placeholder"
     with torch.no_grad():
@@ -149,6 +159,9 @@ class _Exporter:
             module = self._module(node)
             if TENSOR in node.meta:
                 value = self._values[node]
+                if not 0 < float(value.scale) < math.inf:
+                    raise GraphError(f"tensor {node.meta[TENSOR]!r} has scale {float(value.scale)}"
+                                     "; calibrate the model, or train it again")
                 tensor = Tensor(name=node.meta[TENSOR], shape=node.meta[SHAPE],
                                 scale=float(value.scale), zero_point=int(value.zero_point))
                 self._tensors[node] = tensor
@@ -221,6 +234,10 @@ class _Exporter:
     ) -> Node:
         source, operand = self._input(node), node.args[0]
         assert isinstance(operand, fx.Node)
+        for name, values in layer.named_parameters(recurse=False):
+            if not values.isfinite().all():
+                raise GraphError(f"layer {tensor.name!r}: its {name} holds values that are "
+                                 "infinite or no numbers; train it again")
         with torch.no_grad():
             weight = layer.quant_weight()
             bias = np.zeros(tensor.shape[0], np.int64)

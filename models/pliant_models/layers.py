@@ -50,7 +50,8 @@ class Sum(nn.Module):
 class Clamp(nn.Module):
     """Clips a quantized tensor and keeps its scale: a ReLU that could not be fused.
 
-    Bounds off the grid are rounded to it, ties to even, as a quantizer after the clip would.
+    Bounds off the grid are rounded to it, ties to even, and those that int8 cannot hold become its
+    ends, as by a quantizer after the clip.
     """
 
     def __init__(self, minimum: float, maximum: float) -> None:
@@ -68,7 +69,8 @@ class Clamp(nn.Module):
 
     @staticmethod
     def _on_grid(bound: float, scale: Tensor) -> Tensor:
-        return torch.round(torch.as_tensor(bound, dtype=scale.dtype) / scale) * scale
+        integer = torch.round(torch.as_tensor(bound, dtype=scale.dtype) / scale)
+        return integer.clamp(INT8_MIN, INT8_MAX) * scale
 
 
 class SelectChannels(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any
 from brevitas.nn import QuantConv2d, QuantLinear
 from torch import fx, nn
 
+from pliant.compiler.reference import output_size
 from pliant.spec.sampling import Offsets
 from pliant_models import channels
 from pliant_models.capture import arguments, aten, parameter, shape, unsupported
@@ -97,6 +98,16 @@ def _deformable_convolution(module: fx.GraphModule, node: fx.Node) -> nn.Module:
     if taps.sampling.offsets is Offsets.MODULATED and (
             given["mask"].target is not aten.sigmoid.default):
         raise unsupported(node, "a mask that is no sigmoid", "apply torch.sigmoid to its logits")
+    size = tuple(
+        output_size(inputs, padding, padding, kernel, stride, dilation)
+        for inputs, padding, kernel, stride, dilation in zip(
+            shape(given["input"])[1:], taps.padding, taps.kernel, taps.stride, taps.dilation,
+            strict=True))
+    for name, count in (("offsets", taps.sampling.offset_channels(taps.kernel)),
+                           ("mask", taps.sampling.mask_channels(taps.kernel))):
+        if given[name] is not None and shape(given[name]) != (count, *size):
+            raise unsupported(node, f"{name} of shape {shape(given[name])}",
+                              f"give it {name} of shape {(count, *size)}")
     groups = int(given["groups"])
     layer = QuantDeformableConv2d(
         sampling=taps.sampling, in_channels=groups * weight.shape[1],
@@ -152,6 +163,10 @@ def _weights(module: fx.GraphModule, node: fx.Node, given: dict[str, Any]) -> tu
         raise unsupported(node, "weights computed by the network",
                           "store them as parameters (remove weight parametrizations)")
     weight, *bias = (parameter(module, source) for source in sources)
+    for name, values in zip(("weight", "bias"), (weight, *bias), strict=False):
+        if not values.isfinite().all():
+            raise unsupported(node, f"its {name} holds values that are infinite or no numbers",
+                              "train it again, or load another checkpoint")
     return weight, bias[0] if bias else None
 
 

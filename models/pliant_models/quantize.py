@@ -17,10 +17,20 @@ import numpy as np
 import torch
 from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from pliant_models import channels, operators
-from pliant_models.capture import UnsupportedLayerError, aten, capture, layer_name, shape
+from pliant_models.capture import (
+    UnsupportedLayer,
+    UnsupportedLayerError,
+    aten,
+    capture,
+    layer_name,
+    shape,
+    unsupported,
+)
 from pliant_models.channels import Channels
+from pliant_models.images import SHAPE, check_images, input_sizes
 from pliant_models.layers import AveragePool, Clamp, SelectChannels, Sigmoid, Sum, real
 from pliant_models.quantizers import (
     WEIGHT_QUANTIZERS,
@@ -31,9 +41,6 @@ from pliant_models.scales import ScaleGroups, widest_range
 
 TENSOR = "tensor"
 """Metadata of nodes that yield an int8 tensor: its name, that of its layer."""
-
-SHAPE = "shape"
-"""Metadata of nodes: (channels, height, width) of the value, also where it is flattened."""
 
 ACCUMULATING = (QuantConv2d, QuantLinear, Sum, AveragePool)
 """Layers whose results are wider than int8 and are quantized next."""
@@ -63,10 +70,14 @@ def quantize(
     Raises
     ------
     ValueError
-        Weights of other than 4 or 8 bits, or a layer in `layer_bits` that has no weights.
+        The example is no image, weights are of other than 4 or 8 bits, or a layer in `layer_bits`
+        has no weights.
+    CaptureError
+        The model cannot be traced.
     UnsupportedLayerError
         Names every layer that cannot be quantized, the reason and the remedy.
     """
+    check_images("the example", example)
     source = capture(model, example)
     _set_weight_bits(source, weight_bits, layer_bits or {})
     layers: dict[fx.Node, nn.Module] = {}
@@ -84,15 +95,26 @@ def quantize(
 
 
 def calibrate(model: fx.GraphModule, batches: Iterable[Tensor]) -> None:
-    """Set the scales of activations from float images; leaves the model in evaluation mode."""
+    """Set the scales of activations from float images; leaves the model in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        There are no images, or a batch holds something else.
+    """
+    batches = list(batches)
+    if not batches:
+        raise ValueError("there are no images to calibrate with")
+    channels, *_ = input_sizes(model)
+    for index, batch in enumerate(batches):
+        check_images(f"batch {index}", batch, (channels, "height", "width"))
     with warnings.catch_warnings():  # brevitas.graph warns of a package that is not needed here
         warnings.simplefilter("ignore")
         from brevitas.graph.calibrate import calibration_mode
     model.eval()
-    batches = list(batches)
     with torch.no_grad(), calibration_mode(model), widest_range(model, len(batches)):
         for batch in batches:
-            model(batch)
+            model(batch.float())
     model.eval()
 
 
@@ -142,7 +164,7 @@ class _Rewriter:
             elif node in self._layers and node not in self._values:
                 self._layer(node)
             elif node.op == "call_function" and channels.moves_channels(node):
-                sources = [self._channels(source) for source in channels.operands(node)]
+                sources = [self._channels(source, node) for source in channels.operands(node)]
                 self._moved[node] = channels.moved(node, sources)
         return fx.GraphModule(self._root, self._graph, class_name="QuantizedModel")
 
@@ -156,10 +178,15 @@ class _Rewriter:
         return node in self._layers and not isinstance(self._layers[node],
                                                        (*ACCUMULATING, Sigmoid))
 
-    def _channels(self, node: fx.Node) -> Channels | list[Channels]:
+    def _channels(self, node: fx.Node, reader: fx.Node) -> Channels | list[Channels]:
         """Return which channels a value consists of; the sources are indices of `_tensors`."""
         if node not in self._moved:
             count = shape(node)[0]
+            image = self._values[node].meta[SHAPE]
+            if count != image[0]:
+                size = "x".join(map(str, image))
+                raise unsupported(reader, f"it moves values of flattened {size} images",
+                                  "move channels before flattening")
             source = np.full(count, len(self._tensors), np.int64)
             self._tensors.append(self._values[node])
             self._moved[node] = np.stack([source, np.arange(count)], axis=1)
@@ -183,7 +210,7 @@ class _Rewriter:
         named = channels.operands(node)[0] if node.target is operator.getitem else node
         name = self._unique(layer_name(named))
         value = self._call(SelectChannels(torch.from_numpy(selected), sizes), name, tensors,
-                           shape(node))
+                           _pixels(shape(node)))
         value.meta[TENSOR] = name
         return value
 
@@ -207,10 +234,17 @@ class _Rewriter:
         self._values[node] = self._values[last] = value
 
     def _output(self, node: fx.Node) -> None:
-        values = tuple(
-            self._graph.call_function(real, (self._value(argument),))
-            for argument in node.all_input_nodes
-        )
+        returned = [leaf for leaf in tree_leaves(node.args) if isinstance(leaf, fx.Node)]
+        results = [self._value(argument) for argument in returned]
+        names = list(map(_tensor_of, results))
+        inputs = {node.name for node in self._source.graph.nodes if node.op == "placeholder"}
+        for name in names:
+            if name in inputs:
+                raise _returned(name, "the model returns its input", "return computed values alone")
+            if names.count(name) > 1:
+                raise _returned(name, "the model returns its result more than once",
+                                "return it once")
+        values = tuple(self._graph.call_function(real, (result,)) for result in results)
         self._graph.output(values[0] if len(values) == 1 else values)
 
     def _fusable_activation(self, node: fx.Node) -> fx.Node | None:
@@ -244,7 +278,10 @@ class _Rewriter:
         return node
 
     def _add(self, layer: nn.Module, name: str) -> str:
+        """Add a layer to the model; return its name there, which nothing else has."""
         target = name.replace(".", "_")
+        while hasattr(self._root, target):  # "a.b" beside "a_b", or a method of torch's modules
+            target += "_"
         self._root.add_module(target, layer)
         return target
 
@@ -262,9 +299,26 @@ def _image_shape(
     if len(shape(node)) == 3:
         return shape(node)
     if isinstance(layer, (QuantLinear, AveragePool)):
-        return (*shape(node), 1, 1)
+        return _pixels(shape(node))
     kept: tuple[int, ...] = operands[0].meta[SHAPE]
     return kept
+
+
+def _tensor_of(value: fx.Node) -> str:
+    """Return the name of the tensor that a value is, flattened or not."""
+    while TENSOR not in value.meta:
+        value = value.all_input_nodes[0]
+    name: str = value.meta[TENSOR]
+    return name
+
+
+def _returned(name: str, reason: str, remedy: str) -> UnsupportedLayerError:
+    return UnsupportedLayerError([UnsupportedLayer(name, "output", reason, remedy)])
+
+
+def _pixels(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of an image; features are one pixel."""
+    return sizes if len(sizes) == 3 else (*sizes, 1, 1)
 
 
 def _float_activation(layer: nn.Module) -> nn.Module:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.core import ParameterSource as Source
 
 from pliant.commands.errors import explain
 from pliant.commands.values import plain
@@ -190,25 +191,29 @@ def disasm(program: Path, config_name: str | None, as_json: bool) -> None:
 @click.option("-i", "--input", "inputs", multiple=True, type=click.Path(path_type=Path),
               help="int8 .npy file (channels, height, width), or with images in front; one for "
                    "each input. Held-out images of the network if not given.")
-@click.option("--images", type=int, default=1, show_default=True,
-              help="Number of the network's own images.")
+@click.option("--images", type=int, help="Number of the network's own images; 1 if not given.")
 @click.option("-o", "--output", type=click.Path(path_type=Path),
               help="Directory for the outputs, one .npy file each.")
 @json_option
 def simulate(
-    program: Path, level: str, config_name: str | None, inputs: tuple[Path, ...], images: int,
-    output: Path | None, as_json: bool,
+    program: Path, level: str, config_name: str | None, inputs: tuple[Path, ...],
+    images: int | None, output: Path | None, as_json: bool,
 ) -> None:
     """Run a PROGRAM file on the instruction-level simulator or on the RTL."""
-    from pliant.commands.simulate import Level, network_inputs, read_inputs
+    if inputs and images is not None:
+        raise click.UsageError("give either --input or --images")
+    from pliant.commands.simulate import Level, check_inputs, network_inputs, read_inputs
     from pliant.commands.simulate import simulate as function
-    from pliant.commands.summary import summarize, text
+    from pliant.commands.summary import output_directory, summarize, text
     from pliant.spec.program import load_program
 
     loaded = load_program(program)
     config: AcceleratorConfig = preset(config_name or loaded.config_name)
     loaded.require(config)
-    arrays = read_inputs(inputs) if inputs else network_inputs(loaded, images)
+    arrays = read_inputs(inputs) if inputs else network_inputs(
+        loaded, 1 if images is None else images)
+    check_inputs(loaded, arrays)
+    output_directory(output, loaded)
     result = function(loaded, arrays, config, level=Level(level))
     summary = summarize(loaded, config, result, output)
     report(summary, as_json, lambda: text(summary))
@@ -290,6 +295,10 @@ def demo(
 ) -> None:
     """Run the digits network at every level and compare all layers with ==."""
     if context.invoked_subcommand is not None:
+        given = [parameter.opts[0] for parameter in context.command.params
+                 if context.get_parameter_source(parameter.name or "") is not Source.DEFAULT]
+        if given:
+            raise click.UsageError(f"give {given[0]} behind {context.invoked_subcommand!r}")
         return
     from rich.console import Console
 

@@ -1,5 +1,6 @@
 """Every error that a user can act on is one line on stderr, exit code 2, nothing on stdout."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -139,3 +140,98 @@ def test_help_imports_nothing_heavy(arguments):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                             check=True)
     assert result.stdout.endswith("loaded: set()\n")
+
+
+@pytest.mark.parametrize("command", ["simulate FILE -i", "run FILE"])
+def test_arrays_that_cannot_be_read_are_refused(command, program_path, tmp_path):
+    np.save(tmp_path / "good.npy", np.zeros((3, 4, 4), np.int8))
+    data = (tmp_path / "good.npy").read_bytes()
+    huge, archive = tmp_path / "huge.npy", tmp_path / "archive.npy"
+    huge.write_bytes(data.replace(b"(3, 4, 4), }             ", b"(3, 4, 444444444444444), }"[:26]))
+    archive.write_bytes(b"PK\x03\x04" + data)
+    unfinished = tmp_path / "unfinished.npy"
+    unfinished.write_bytes(data.replace(b"4), }", b"4,   "))
+    for path in (huge, unfinished, archive):
+        assert_refused(run(*command.replace("FILE", str(program_path)).split(), path), str(path))
+
+
+def test_a_device_is_no_program():
+    assert_refused(run("disasm", "/dev/zero"), "/dev/zero", "no file")
+
+
+@pytest.mark.parametrize("option", ["-o", "--examples"])
+def test_a_full_disk_is_named_with_the_file(option, tmp_path):
+    others = [] if option == "-o" else ["-o", tmp_path / "net.pliant"]
+    assert_refused(run("compile", "digits", "--config", "tiny", option, "/dev/full", *others),
+                   "/dev/full", "No space left")
+
+
+def test_output_to_a_full_disk_is_one_line(program_path):
+    command = (f"import sys; sys.argv = ['pliant', 'disasm', {str(program_path)!r}]\n"
+               "from pliant.cli import main; main()")
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([sys.executable, "-c", command], stdout=full, text=True,
+                                stderr=subprocess.PIPE, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "pliant: error: No space left on device\n"
+
+
+def test_readers_that_stop_reading_get_no_traceback(program_path):
+    command = (f"import sys; sys.argv = ['pliant', 'disasm', {str(program_path)!r}]\n"
+               "from pliant.cli import main; main()")
+    process = subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True,
+                               stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait()
+
+
+def test_a_number_of_images_beside_an_input_is_wrong_usage(program_path, tmp_path):
+    np.save(tmp_path / "image.npy", np.zeros((3, 4, 4), np.int8))
+    result = run("simulate", program_path, "-i", tmp_path / "image.npy", "--images", 2)
+    assert result.exit_code == 2
+    assert "either --input or --images" in result.stderr
+
+
+@pytest.mark.parametrize("options", [["--config", "tiny"], ["--images", "200"], ["--json"],
+                                     ["-o", "elsewhere"]])
+def test_options_of_demo_before_its_command_are_wrong_usage(options):
+    result = run("demo", *options, "detect")
+    assert result.exit_code == 2
+    assert f"{options[0]}" in result.stderr
+    assert "behind 'detect'" in result.stderr
+
+
+def with_output(path, name):
+    """Write a program that ends at once; its output is called `name`."""
+    config = preset("tiny")
+    tensor = TensorInfo(name="image", shape=(3, 4, 4), segment=Segment.INPUT, offset=0,
+                        scale=1.0, zero_point=0)
+    Program(network="net", config_name="tiny", fingerprint=config.fingerprint,
+            instructions=End().encode(), constants=b"", scratch_bytes=0, inputs=(tensor,),
+            outputs=(dataclasses.replace(tensor, name=name, segment=Segment.OUTPUT),),
+            layers=()).save(path)
+
+
+@pytest.mark.parametrize("command", [["simulate", "-i"], ["run"]])
+@pytest.mark.parametrize("name", ["../out", "a/b", "/tmp/x", "", ".", "..", "nul\0"])
+def test_outputs_whose_names_are_no_file_names_are_refused_before_the_run(
+    command, name, tmp_path
+):
+    path = tmp_path / "net.pliant"
+    with_output(path, name)
+    np.save(tmp_path / "image.npy", np.zeros((3, 4, 4), np.int8))
+    arguments = [command[0], path, *command[1:], tmp_path / "image.npy"]
+    assert_refused(run(*arguments, "-o", tmp_path / "out"), repr(name), "file name")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [["simulate", "--level", "rtl", "-i"], ["run"]])
+def test_a_directory_that_cannot_be_made_is_refused_before_the_run(command, tmp_path, monkeypatch):
+    path = tmp_path / "net.pliant"
+    with_output(path, "out")
+    np.save(tmp_path / "image.npy", np.zeros((3, 4, 4), np.int8))
+    monkeypatch.setitem(sys.modules, "pliant_sim.core", None)  # what builds the RTL
+    arguments = [command[0], path, *command[1:], tmp_path / "image.npy"]
+    assert_refused(run(*arguments, "-o", path), str(path), "File exists")

@@ -164,3 +164,14 @@ def test_a_kernel_with_too_many_offsets_names_the_memory() -> None:
     small = dataclasses.replace(TINY, offset_depth=16)
     with pytest.raises(CompileError, match="do not fit offset_depth = 16"):
         compile_graph(layer(Sampling(offsets=Offsets.PER_TAP), kernel=5), small)
+
+
+@pytest.mark.parametrize("offsets", [Offsets.PER_TAP, Offsets.MODULATED])
+def test_a_kernel_whose_offsets_pass_the_field_of_the_instruction_is_refused(
+    offsets: Offsets,
+) -> None:
+    deep = dataclasses.replace(TINY, offset_depth=1 << 16)
+    bounded = Sampling(offsets=offsets, minimum=-2, maximum=2)
+    compile_graph(layer(bounded, kernel=5), deep)
+    with pytest.raises(CompileError, match=r"'layer'.*7x7 kernel.*offset_groups = 25.*15"):
+        compile_graph(layer(bounded, kernel=7), deep)

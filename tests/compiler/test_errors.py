@@ -16,12 +16,14 @@ from pliant.compiler.graph import (
     Convolution,
     DepthwiseConvolution,
     Graph,
+    GraphError,
     Lookup,
     Node,
     Padding,
     Requantization,
     Tensor,
 )
+from pliant.compiler.reference import evaluate
 from pliant.spec.config import AcceleratorConfig, preset
 from pliant.spec.numerics import Rounding
 
@@ -195,6 +197,52 @@ def test_refused_with_layer_reason_and_remedy(what: str) -> None:
     assert reason in caught.value.reason
     assert remedy in caught.value.remedy
     assert str(caught.value) == f"layer {layer!r}: {caught.value.reason}; {caught.value.remedy}"
+
+
+TYPES: dict[str, tuple[dict[str, object], str]] = {
+    "real bias": ({"bias": np.full(4, 0.5)}, r"bias is float64 \(4,\); it must be an array of int"),
+    "list of biases": ({"bias": [0] * 4}, "bias is a list"),
+    "real multiplier": ({"requantization": requantization(4, multiplier=np.full(4, 1.5))},
+                        "multiplier is float64"),
+    "one shift": ({"requantization": requantization(4, shift=3)}, "shift is a int"),
+    "number of a rounding": ({"requantization": requantization(4, rounding=1)},
+                             "rounding is 1; it must be a Rounding"),
+    "real clip": ({"requantization": requantization(4, clip_min=0.5)}, "clip_min is 0.5"),
+    "no requantization": ({"requantization": None}, "requantization is a NoneType"),
+    "one stride": ({"stride": 2}, "stride is 2; it must be two integers"),
+    "real stride": ({"stride": (1.0, 1)}, r"stride is \(1.0, 1\)"),
+    "three dilations": ({"dilation": (1, 1, 1)}, "dilation is"),
+    "true groups": ({"groups": True}, "groups is True; it must be an integer"),
+    "real padding": ({"padding": Padding(top=0.5)}, "padding is Padding"),  # type: ignore[arg-type]
+    "no inputs": ({"inputs": ()}, r"inputs is \(\); it must be a tuple of one or more"),
+    "input that is no tuple": ({"inputs": "x"}, "inputs is 'x'"),
+    "flat output": ({"output": Tensor(name="y", shape=(4, 6))},  # type: ignore[arg-type]
+                    r"shape of 'y' is \(4, 6\)"),
+    "scale": ({"output": Tensor(name="y", shape=(4, 6, 6), scale=float("nan"))},
+              "scale of 'y' is nan; it must be a positive"),
+    "zero point": ({"output": Tensor(name="y", shape=(4, 6, 6), zero_point=0.5)},  # type: ignore
+                   "zero point of 'y' is 0.5"),
+    "nameless output": ({"output": Tensor(name="", shape=(4, 6, 6))}, "name is ''"),
+}
+
+
+@pytest.mark.parametrize("what", list(TYPES))
+def test_values_of_other_types_are_refused_by_node_and_field(what: str) -> None:
+    changes, message = TYPES[what]
+    good = convolution()
+    bad = good.replace(nodes=(dataclasses.replace(good.nodes[0], **changes),))
+    images = np.zeros((1, 3, 8, 8), np.int8)
+    for use in (lambda: compile_graph(bad, TINY), lambda: evaluate(bad, images)):
+        with pytest.raises(GraphError, match=f"node 'conv': .*{message}"):
+            use()
+
+
+def test_nodes_of_one_name_are_refused() -> None:
+    first, second = convolution().nodes[0], depthwise().nodes[0]
+    twice = graph(first, dataclasses.replace(
+        second, name="conv", output=dataclasses.replace(second.output, name="z")))
+    with pytest.raises(CompileError, match="'conv': several nodes have this name"):
+        compile_graph(twice.replace(outputs=("y", "z")), TINY)
 
 
 def test_the_graphs_that_the_bad_ones_are_made_from_compile() -> None:

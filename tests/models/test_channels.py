@@ -8,6 +8,7 @@ from torch import nn
 
 from pliant.compiler.graph import SelectChannels, Upsample
 from pliant.compiler.reference import evaluate
+from pliant.compiler.validate import validate_graph
 from pliant_models.capture import UnsupportedLayerError
 from pliant_models.deformable import DeformableConv2d, Offsets, Sampling
 from pliant_models.export import export, model_integers
@@ -146,3 +147,49 @@ def test_offsets_joined_to_features_of_a_fixed_scale_are_refused():
 def test_moving_pixels_is_unsupported(function, reason):
     with pytest.raises(UnsupportedLayerError, match=reason):
         quantize(Wrapped(function), torch.zeros(1, 3, 9, 8))
+
+
+class Pooled(nn.Module):
+    """`function` of two pools of one pixel, flattened; then a linear layer."""
+
+    def __init__(self, function, features, side=1) -> None:
+        super().__init__()
+        self.conv, self.function = nn.Conv2d(3, 4, 3, padding=1), function
+        self.classify, self.side = nn.Linear(features, 5), side
+
+    def forward(self, x):
+        x = self.conv(x)
+        mean = functional.adaptive_avg_pool2d(x, self.side).flatten(1)
+        return self.classify(self.function(mean, functional.max_pool2d(
+            x, 8 // self.side).flatten(1)))
+
+
+@pytest.mark.parametrize(("function", "features"), [
+    (lambda a, b: torch.cat([a, b], 1), 8), (lambda a, b: torch.cat([b, a, b[:, 1:3]], 1), 10),
+    (lambda a, b: a[:, 1:], 3), (lambda a, b: a.chunk(2, 1)[1] + b.chunk(2, 1)[0], 2),
+])
+def test_flattened_pixels_are_joined_and_split_as_channels(function, features):
+    torch.manual_seed(1)
+    model = quantize(Pooled(function, features), torch.zeros(1, 3, 8, 8))
+    calibrate(model, [torch.randn(8, 3, 8, 8)])
+    graph = export(model, name="pooled")
+    validate_graph(graph)
+    images = torch.randn(5, 3, 8, 8)
+    expected = model_integers(model, images)
+    found = evaluate(graph, expected[graph.inputs[0].name])
+    for tensor, value in expected.items():
+        np.testing.assert_array_equal(found[tensor], value, err_msg=tensor)
+
+
+@pytest.mark.parametrize("function", [
+    lambda a, b: torch.cat([a, b], 1)[:, :8], lambda a, b: a[:, 4:12],
+    lambda a, b: a.chunk(2, 1)[0]])
+def test_flattened_images_are_not_joined_or_split(function):
+    with pytest.raises(UnsupportedLayerError, match=r"'(cat|slice|chunk)'.*4x2x2.*before"):
+        quantize(Pooled(function, 8, side=2), torch.zeros(1, 3, 8, 8))
+
+
+def test_channels_are_not_moved_into_the_batch():
+    with pytest.raises(UnsupportedLayerError,
+                       match=r"'reshape'.*\(6, 9, 8\) to \(3, 9, 8\).*only channels"):
+        quantize(Wrapped(lambda a, b, c: b.reshape(-1, 3, 9, 8)), torch.zeros(1, 3, 9, 8))

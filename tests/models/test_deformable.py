@@ -215,3 +215,30 @@ def test_masks_without_sigmoid_and_sigmoids_elsewhere_are_unsupported():
         quantize(Wrong("modulated"), torch.zeros(1, 3, 11, 9))
     assert "a mask that is no sigmoid" in str(caught.value)
     assert "no mask of a deformable convolution" in str(caught.value)
+
+
+class Given(nn.Module):
+    """A deformable convolution whose offsets and mask other convolutions compute."""
+
+    def __init__(self, layer, offsets, mask=None) -> None:
+        super().__init__()
+        self.layer, self.offsets, self.mask = layer, offsets, mask
+
+    def forward(self, x):
+        mask = None if self.mask is None else torch.sigmoid(self.mask(x))
+        return self.layer(x, self.offsets(x), mask)
+
+
+@pytest.mark.parametrize(("network", "found", "allowed"), [
+    (Given(deformable(Offsets.SCALED, groups=1, padding=1), nn.Conv2d(6, 2, 3, padding=1)),
+     r"offsets of shape \(2, 8, 7\)", r"\(1, 8, 7\)"),
+    (Given(deformable(Offsets.PER_TAP, groups=1, padding=1), nn.Conv2d(6, 18, 3)),
+     r"offsets of shape \(18, 6, 5\)", r"\(18, 8, 7\)"),
+    (Given(deformable(Offsets.PER_TAP, groups=6, stride=2), nn.Conv2d(6, 17, 3, 2)),
+     r"offsets of shape \(17, 3, 3\)", r"\(18, 3, 3\)"),
+    (Given(deformable(Offsets.MODULATED, groups=1, dilation=2), nn.Conv2d(6, 18, 5),
+           nn.Conv2d(6, 5, 5)), r"mask of shape \(5, 4, 3\)", r"\(9, 4, 3\)"),
+])
+def test_offsets_and_masks_of_other_shapes_are_refused(network, found, allowed):
+    with pytest.raises(UnsupportedLayerError, match=f"layer 'layer'.*{found}.*{allowed}"):
+        quantize(network, torch.zeros(1, 6, 8, 7))

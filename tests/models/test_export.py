@@ -204,3 +204,16 @@ def test_requantization_is_exact_or_refused():
     assert (how.clip_min, how.clip_max) == (-3, 9)
     with pytest.raises(GraphError, match="layer 'stem'"):
         requantization("stem", np.array([2.0**31]), -128, 127)
+
+
+@pytest.mark.parametrize("bounds", [(1000.0, 2000.0), (-2000.0, -1000.0), (-0.3, 1e9), (1.5, 1e9)])
+def test_bounds_beyond_int8_clip_to_its_ends(bounds):
+    network = nn.Sequential(nn.MaxPool2d(1), nn.Hardtanh(*bounds))
+    model = quantize(network, torch.zeros(1, 2, 4, 4))
+    calibrate(model, [torch.randn(8, 2, 4, 4)])
+    graph = export(model, name="bounds")
+    images = 3 * torch.randn(20, 2, 4, 4)
+    expected = model_integers(model, images)
+    found = evaluate(graph, expected[graph.inputs[0].name])
+    for tensor, value in expected.items():
+        np.testing.assert_array_equal(found[tensor], value, err_msg=tensor)

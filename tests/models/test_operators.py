@@ -84,3 +84,19 @@ def test_batch_norm_is_not_folded_into_a_shared_result():
 
     with pytest.raises(UnsupportedLayerError, match=r"'norm'.*whose output nothing else reads"):
         quantize(Shared(), torch.zeros(1, 3, 8, 7))
+
+
+@pytest.mark.parametrize(("function", "words"), [
+    (lambda x: (x, x), "'conv'.*returns its result more than once"),
+    (lambda x: {"a": x, "b": [torch.cat(x.chunk(2, 1), 1)]}, "'conv'.*more than once"),
+    (lambda x: (x.flatten(1), functional.relu(x), x), "'conv'.*more than once"),
+])
+def test_a_result_that_is_returned_twice_is_refused(function, words):
+    with pytest.raises(UnsupportedLayerError, match=words):
+        quantize(Wrapped(function), torch.zeros(1, 3, 8, 7))
+
+
+@pytest.mark.parametrize("network", [nn.Identity(), nn.Flatten()])
+def test_an_input_that_is_returned_is_refused(network):
+    with pytest.raises(UnsupportedLayerError, match="the model returns its input"):
+        quantize(network, torch.zeros(1, 3, 8, 7))

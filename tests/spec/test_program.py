@@ -110,6 +110,13 @@ def rewrite(path: Path, **changes: object) -> None:
     ({"layers": [{"name": "conv", "kind": "convolution", "macs": 1, "estimated_cycles": 1,
                   "instructions": [0, 1], "output": None}]}, "manifest.json is damaged"),
     ({"inputs": 5}, "manifest.json is damaged"),
+    ({"scratch_bytes": -1}, "scratch_bytes = -1 must be an integer of 0 to"),
+    ({"scratch_bytes": 10**13}, "scratch_bytes = 10000000000000 must be"),
+    ({"scratch_bytes": 1.5}, r"scratch_bytes = 1\.5 must be an integer"),
+    ({"scratch_bytes": True}, "scratch_bytes = True must be an integer"),
+    ({"network": ["net"]}, r"network = \['net'\] must be text"),
+    ({"config": None}, "config = None must be text"),
+    ({"fingerprint": "-1"}, "fingerprint = '-1' must be 16 hexadecimal digits"),
 ])
 def test_a_wrong_manifest_is_refused(
     path: Path, changes: dict[str, object], message: str
@@ -134,3 +141,47 @@ def test_a_missing_file_is_missing(tmp_path: Path) -> None:
 def test_a_program_is_shown_in_a_line(program: Program) -> None:
     assert repr(program) == ("<Program 'net' for 'tiny': 1 layers, "
                              f"{len(program.decoded())} instructions, 3000 bytes of constants>")
+
+
+@pytest.mark.parametrize(("place", "value", "message"), [
+    ("inputs.0.shape", [3, 8], "must be a list of 3"),
+    ("inputs.0.shape.1", float("inf"), r"inputs\[0\]\.shape\[1\] = inf must be an integer of 1"),
+    ("inputs.0.shape.1", 0, "must be an integer of 1"),
+    ("outputs.0.shape", [70000, 70000, 70000], "at most"),
+    ("outputs.0.segment", 4, r"outputs\[0\]\.segment = 4 must be an integer of 0 to 3"),
+    ("outputs.0.offset", -64, r"outputs\[0\]\.offset = -64"),
+    ("outputs.0.scale", float("nan"), r"outputs\[0\]\.scale = nan must be a positive number"),
+    ("outputs.0.scale", 0, "must be a positive number"),
+    ("outputs.0.zero_point", 128, "must be an integer of -128 to 127"),
+    ("outputs.0.channels", [0, 4], r"outputs\[0\]\.channels\[1\] = 4 must be an integer of 0 to 3"),
+    ("outputs.0.channels", [1, 1], "must be different channels"),
+    ("outputs.0.name", {"a": 1}, "must be text"),
+    ("inputs.0.unfolding", 0, "must be an object"),
+    ("inputs.0.unfolding.stride", [0, 1], "must be an integer of 1"),
+    ("inputs.0.unfolding.kernel", [1, 2], r"must make a tensor of the shape \(3, 8, 8\)"),
+    ("inputs.0.unfolding.fill", 300, "must be an integer of -128 to 127"),
+    ("layers.0.instructions", [[0, 10**30]], "must be an integer of 0 to 4"),
+    ("layers.0.instructions", [[3, 1]], "must be an integer of 3 to 4"),
+    ("layers.0.instructions", [[0, 2], [1, 3]], "must be instructions of this layer alone"),
+    ("layers.0.macs", "many", "must be an integer"),
+    ("layers.0.output.name", None, r"layers\[0\]\.output\.name = None must be text"),
+])
+def test_a_wrong_value_of_the_manifest_is_named(
+    path: Path, place: str, value: object, message: str
+) -> None:
+    with zipfile.ZipFile(path) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    *parents, last = place.split(".")
+    item = manifest
+    for name in parents:
+        item = item[int(name) if name.isdigit() else name]
+    item[int(last) if last.isdigit() else last] = value
+    rewrite(path, **manifest)
+    with pytest.raises(ProgramError, match=message):
+        load_program(path)
+
+
+def test_two_outputs_of_one_name_are_refused(path: Path, program: Program) -> None:
+    dataclasses.replace(program, outputs=program.outputs * 2).save(path)
+    with pytest.raises(ProgramError, match="outputs have the same name"):
+        load_program(path)

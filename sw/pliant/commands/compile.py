@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pliant.commands.networks import Network, network
 from pliant.compiler.graph import Graph
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import INSTRUCTION_BYTES
+from pliant.spec.program import write_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,7 @@ def _write_examples(source: Network, path: Path) -> int:
     images, labels = source.images()
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
-    with path.open("wb") as file:  # savez would add a suffix
-        np.savez_compressed(file, **arrays)
+    data = io.BytesIO()
+    np.savez_compressed(data, **arrays)
+    write_file(path, data.getvalue())
     return len(images)

@@ -40,10 +40,6 @@ EXTRAS = {
 """Optional packages and the extra of pliant that installs them."""
 
 
-ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
-"""Of a server that cannot listen where it was told to."""
-
-
 def explain(error: Exception) -> str | None:
     """Return what to tell the user about `error`, or None if it is a defect of pliant."""
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
@@ -52,7 +48,7 @@ def explain(error: Exception) -> str | None:
             return f"package {error.name!r} is not installed; pip install 'pliant[{extra}]'"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or error}"
-    if isinstance(error, OSError) and error.errno in ADDRESS_ERRORS:
+    if isinstance(error, OSError) and error.errno not in (None, errno.EPIPE):
         return error.strerror or str(error)
     broken = getattr(sys.modules.get("grpc"), "RpcError", ())
     if isinstance(error, broken):

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from pliant.commands.errors import explain
 from pliant.commands.simulate import InputError, read_array
-from pliant.commands.summary import OutputSummary, output_text, summarize_outputs
+from pliant.commands.summary import (
+    OutputSummary,
+    output_directory,
+    output_text,
+    summarize_outputs,
+)
 from pliant.driver.accelerator import Accelerator, Verify
 from pliant.driver.manifest import FILE_NAME, Manifest, read_manifest
 from pliant.driver.profile import Profile
@@ -102,10 +107,11 @@ def run(
     Raises
     ------
     InputError
-        Something is missing for this target.
+        Something is missing for this target, or an output's name is no name of a file.
     DriverError
         Whatever the driver reports.
     """
+    output_directory(output, program)
     with open_accelerator(program, target, bitstream=bitstream, address=address,
                           verify=verify) as accelerator:
         accelerator.load(program)

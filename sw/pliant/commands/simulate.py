@@ -141,7 +141,9 @@ def read_array(path: Path) -> NDArray[Any]:
     """Return the array in a .npy file; raises what :func:`read_inputs` does."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # numpy, zipfile and tokenize raise many kinds on damaged files
         raise InputError(f"{path}: not a .npy file ({error})") from None
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: holds several arrays; save one with numpy.save")

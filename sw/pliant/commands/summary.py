@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pliant.commands.simulate import Simulation
+from pliant.commands.simulate import InputError, Simulation
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.program import Program
 
@@ -59,18 +59,35 @@ def array_use(macs: int, cycles: float, config: AcceleratorConfig) -> float:
     return macs / (config.peak_macs_per_cycle * cycles)
 
 
+def output_directory(directory: Path | None, program: Program) -> None:
+    """Make a directory for the outputs of `program`, before it runs.
+
+    Raises
+    ------
+    InputError
+        An output's name is no name of a file.
+    """
+    if directory is None:
+        return
+    for info in program.outputs:
+        if info.name in ("", ".", "..") or set(info.name) & set("/\\\0"):
+            raise InputError(f"output {info.name!r} of {program.network!r} is no file name; run "
+                             "the program from Python, or call the layer otherwise")
+    directory.mkdir(parents=True, exist_ok=True)
+
+
 def summarize_outputs(
     outputs: Mapping[str, NDArray[np.int8]], directory: Path | None
 ) -> list[OutputSummary]:
     """Return the figures of outputs, int8 with images in front.
 
-    With a directory each is written there as ``<name>.npy``.
+    With a directory, one that :func:`output_directory` has made, each is written there as
+    ``<name>.npy``.
     """
     found = []
     for name, value in outputs.items():
         path = None
         if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
             path = directory / f"{name}.npy"
             np.save(path, value)
         found.append(OutputSummary(name=name, shape=value.shape, path=path,

@@ -70,6 +70,8 @@ def compile_graph(
     ------
     CompileError
         Names the layer, the reason and the remedy.
+    GraphError
+        A value of the graph is of another type than declared.
     """
     validate_graph(graph)
     lowered = optimize(graph, config, fuse=fuse, stages=stages)

@@ -329,7 +329,13 @@ class Planner:
         tensors = self.graph.tensors()
         return {name: lives[name] for name in made
                 if name in lives and name not in self.graph.outputs
-                and max(tensors[name].shape[1:]) <= MAX_SIDE}
+                and max(tensors[name].shape[1:]) <= MAX_SIDE - self._margin(name)}
+
+    def _margin(self, name: str) -> int:
+        """Return how far behind a tensor the windows begin that read it."""
+        pads = (operation.window.padding for operation in self.operations
+                if name in operation.windows)
+        return max((max(pad.bottom, pad.right) for pad in pads), default=0)
 
 
 def _shares(choice: Chosen) -> Sequence[int]:

@@ -28,6 +28,7 @@ from pliant.compiler.graph import (
     Tensor,
     Upsample,
 )
+from pliant.compiler.well_typed import check_types
 from pliant.spec import numerics
 from pliant.spec.numerics import INT8_MIN, INT32_MAX, INT32_MIN
 from pliant.spec.sampling import FRACTION_BITS, Offsets, displacement, sample
@@ -59,9 +60,10 @@ def evaluate(
     Raises
     ------
     GraphError
-        An input is missing or has the wrong shape or dtype, a node's shapes do not fit, or an
-        accumulator leaves int32.
+        An input is missing or has the wrong shape or dtype, a node's values are of the wrong type
+        or its shapes do not fit, or an accumulator leaves int32.
     """
+    check_types(graph)
     tensors = graph.tensors()
     values: dict[str, Int8Array] = _inputs(graph, inputs)
     for node in graph.nodes:

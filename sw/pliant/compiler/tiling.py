@@ -39,7 +39,8 @@ SHARED_WEIGHTS = 8
 quarter that stays: wherever these stand, what is left has a gap for the next one."""
 
 _LIMITS = {field.name: field.maximum for field in fields(Load)}
-_MAX_GROUPS = {field.name: field.maximum for field in fields(Matrix)}["groups"]
+_MATRIX = {field.name: field for field in fields(Matrix)}
+_MAX_GROUPS = _MATRIX["groups"].maximum
 
 
 def choose_tiling(geometry: Geometry, placement: Placement | None = None) -> Tiling:
@@ -109,6 +110,14 @@ def _check_displacements(geometry: Geometry) -> None:
     if not config.offset_depth:
         raise CompileError(layer, f"it is deformable, {config.name!r} has no offset memory",
                            "use a configuration with an offset_depth")
+    for groups, name in zip(geometry.displacement_groups, ("offset_groups", "mask_groups"),
+                            strict=False):
+        if groups > _MATRIX[name].maximum:
+            kernel = geometry.operation.window.kernel
+            raise CompileError(
+                layer, f"its {kernel[0]}x{kernel[1]} kernel takes {name} = {groups} lane groups of "
+                f"{config.lanes}, allowed are {_MATRIX[name].maximum}",
+                "use a smaller kernel or a configuration with more rows")
     least = min(config.words_per_beat, geometry.columns.outputs)
     if geometry.most_pixels < least:
         raise CompileError(
@@ -185,7 +194,8 @@ def _fill(
     """Yield the tilings with these spatial sizes; chunk channels only as far as needed."""
     config = geometry.config
     height, columns = geometry.rows.largest(tile), geometry.columns.largest(width)
-    if max(height, columns) > min(_LIMITS["rows"], _LIMITS["row_beats"]):
+    outputs = geometry.zoom * max(band, width)  # more than is read, where padding is wide
+    if max(height, columns, outputs) > min(_LIMITS["rows"], _LIMITS["row_beats"]):
         return
     group_size = region_strides(height, columns)[0]
     groups = geometry.input_groups if geometry.matrix else geometry.output_groups

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ from pliant.compiler.graph import (
     Upsample,
 )
 from pliant.compiler.operation import Operation, Reduction, Window
+from pliant.compiler.well_typed import check_types
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Matrix, Post, fields
 from pliant.spec.numerics import (
@@ -45,9 +48,18 @@ _MATRIX = {field.name: field for field in fields(Matrix)}
 
 
 def validate_graph(graph: Graph) -> None:
-    """Check names, order and shapes of `graph`; CompileError names the node."""
+    """Check types, names, order and shapes of `graph`.
+
+    Raises
+    ------
+    GraphError
+        A value is of another type than declared; names the node.
+    CompileError
+        Names the node.
+    """
     if not graph.nodes:
         raise CompileError(graph.name, "the graph has no nodes", "add a layer")
+    check_types(graph)
     defined: dict[str, Tensor] = {}
     for tensor in graph.inputs:
         _define(tensor.name, tensor, defined)
@@ -62,6 +74,9 @@ def validate_graph(graph: Graph) -> None:
                                    "put the nodes in execution order")
         _check_operands(node, [defined[name] for name in node.inputs])
         _define(node.name, node.output, defined)
+    for name, count in Counter(node.name for node in graph.nodes).items():
+        if count > 1:
+            raise CompileError(name, "several nodes have this name", "give every node its own name")
     produced = {node.output.name for node in graph.nodes}
     for name in graph.outputs:
         if name not in produced:
@@ -287,6 +302,10 @@ def _check_window(layer: str, window: Window) -> None:
             _range(layer, what, value, 1, _MATRIX[name].maximum, remedy)
     limit = -_MATRIX["origin_y"].minimum
     for value in (pad.top, pad.left):
+        _range(layer, "padding", value, 0, limit, "use less padding")
+    # Behind the tensor windows begin up to that far from its last pixel, or the beat with it.
+    limit = _MATRIX["origin_y"].maximum - 1
+    for value in (pad.bottom, pad.right):
         _range(layer, "padding", value, 0, limit, "use less padding")
 
 

@@ -13,21 +13,29 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pliant.spec.config import ISA_VERSION, AcceleratorConfig
 from pliant.spec.decoding import decode_program
+from pliant.spec.document import DocumentError, Item
 from pliant.spec.isa import INSTRUCTION_BYTES, Instruction
+from pliant.spec.numerics import INT8_MAX, INT8_MIN
 from pliant.spec.unfolding import Unfolding
 
 FORMAT = "pliant-program-2"
+
+MAX_BYTES = 1 << 32
+"""Of a segment: what the offsets of Load and Store reach."""
+
+MAX_UNFOLDED = 1 << 16
+"""Of kernel, stride and size of a window that is unfolded."""
 
 
 class Segment:
@@ -174,10 +182,20 @@ class Program:
                 "constants.bin": hashlib.sha256(self.constants).hexdigest(),
             },
         }
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("manifest.json", json.dumps(manifest, indent=1))
             archive.writestr("instructions.bin", self.instructions)
             archive.writestr("constants.bin", self.constants)
+        write_file(path, data.getvalue())
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file; OSError names it also where writing fails, on a full disk for example."""
+    try:
+        Path(path).write_bytes(data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None = None) -> Program:
@@ -190,6 +208,8 @@ def load_program(path: str | os.PathLike[str], config: AcceleratorConfig | None 
     FileNotFoundError
         There is no such file.
     """
+    if Path(path).is_char_device():  # it may never end
+        raise ProgramError(f"{path}: a device, no file")
     data = Path(path).read_bytes()
     try:
         program = parse_program(data)
@@ -209,58 +229,102 @@ def parse_program(data: bytes) -> Program:
     except Exception as error:  # zipfile and zlib raise many kinds on damaged input
         raise ProgramError(f"not a program file, truncated or corrupted ({error})") from None
     try:
-        if manifest["format"] != FORMAT:
-            raise ProgramError(f"format is {manifest['format']!r}, not {FORMAT!r}; "
-                               "compile it again")
-        if manifest["isa_version"] != ISA_VERSION:
-            raise ProgramError(f"made for instruction set version {manifest['isa_version']}, "
-                               f"this is version {ISA_VERSION}; compile it again")
-        for name, blob in blobs.items():
-            if hashlib.sha256(blob).hexdigest() != manifest["sha256"][name]:
-                raise ProgramError(f"{name} does not match its SHA-256: corrupted")
-        if len(blobs["instructions.bin"]) % INSTRUCTION_BYTES:
-            raise ProgramError("instructions.bin holds no whole number of instructions")
-        return Program(
-            network=manifest["network"],
-            config_name=manifest["config"],
-            fingerprint=int(manifest["fingerprint"], 16),
-            instructions=blobs["instructions.bin"],
-            constants=blobs["constants.bin"],
-            scratch_bytes=int(manifest["scratch_bytes"]),
-            inputs=tuple(_tensor(item) for item in manifest["inputs"]),
-            outputs=tuple(_tensor(item) for item in manifest["outputs"]),
-            layers=tuple(
-                LayerInfo(
-                    name=item["name"], kind=item["kind"], macs=int(item["macs"]),
-                    estimated_cycles=int(item["estimated_cycles"]),
-                    instructions=tuple(
-                        (int(first), int(last)) for first, last in item["instructions"]),
-                    output=None if item["output"] is None else _tensor(item["output"]),
-                )
-                for item in manifest["layers"]
-            ),
-        )
+        return _program(Item(manifest), blobs)
     except ProgramError:
         raise
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ProgramError(f"manifest.json is damaged ({error!r})") from None
+    except DocumentError as error:
+        raise ProgramError(f"manifest.json is damaged ({error})") from None
 
 
-def _tensor(item: dict[str, Any]) -> TensorInfo:
-    channels, height, width = (int(size) for size in item["shape"])
-    return TensorInfo(
-        name=item["name"], shape=(channels, height, width), segment=int(item["segment"]),
-        offset=int(item["offset"]), scale=float(item["scale"]),
-        zero_point=int(item["zero_point"]), unfolding=_unfolding(item["unfolding"]),
-        channels=None if item["channels"] is None else tuple(
-            int(channel) for channel in item["channels"]),
+def _program(manifest: Item, blobs: dict[str, bytes]) -> Program:
+    if manifest["format"].value != FORMAT:
+        raise ProgramError(f"format is {manifest['format'].value!r}, not {FORMAT!r}; "
+                           "compile it again")
+    if manifest["isa_version"].value != ISA_VERSION:
+        raise ProgramError(f"made for instruction set version {manifest['isa_version'].value}, "
+                           f"this is version {ISA_VERSION}; compile it again")
+    for name, blob in blobs.items():
+        if hashlib.sha256(blob).hexdigest() != manifest["sha256"][name].value:
+            raise ProgramError(f"{name} does not match its SHA-256: corrupted")
+    count, rest = divmod(len(blobs["instructions.bin"]), INSTRUCTION_BYTES)
+    if rest:
+        raise ProgramError("instructions.bin holds no whole number of instructions")
+    return Program(
+        network=manifest["network"].text(),
+        config_name=manifest["config"].text(),
+        fingerprint=_fingerprint(manifest["fingerprint"]),
+        instructions=blobs["instructions.bin"],
+        constants=blobs["constants.bin"],
+        scratch_bytes=manifest["scratch_bytes"].integer(high=MAX_BYTES),
+        inputs=_tensors(manifest["inputs"]),
+        outputs=_tensors(manifest["outputs"]),
+        layers=_layers(manifest["layers"], count),
     )
 
 
-def _unfolding(item: dict[str, Any] | None) -> Unfolding | None:
-    if item is None:
-        return None
-    channels, height, width = (int(size) for size in item.pop("shape"))
-    fill = int(item.pop("fill"))
-    pairs = {name: (int(y), int(x)) for name, (y, x) in item.items()}
-    return Unfolding(shape=(channels, height, width), fill=fill, **pairs)
+def _fingerprint(item: Item) -> int:
+    if not re.fullmatch("[0-9a-f]{16}", item.text()):
+        raise item.error("be 16 hexadecimal digits")
+    return int(item.text(), 16)
+
+
+def _layers(items: Item, instructions: int) -> tuple[LayerInfo, ...]:
+    """Return the layers of a program of so many instructions; none belongs to two of them."""
+    owned = np.zeros(instructions, bool)
+    layers = []
+    for item in items.items():
+        ranges = []
+        for pair in item["instructions"].items():
+            low, high = pair.items(2)
+            first = low.integer(high=instructions)
+            last = high.integer(first, instructions)
+            if owned[first:last].any():
+                raise pair.error("be instructions of this layer alone")
+            owned[first:last] = True
+            ranges.append((first, last))
+        layers.append(LayerInfo(
+            name=item["name"].text(), kind=item["kind"].text(), macs=item["macs"].integer(),
+            estimated_cycles=item["estimated_cycles"].integer(), instructions=tuple(ranges),
+            output=None if item["output"].absent else _tensor(item["output"])))
+    return tuple(layers)
+
+
+def _tensors(items: Item) -> tuple[TensorInfo, ...]:
+    tensors = tuple(map(_tensor, items.items()))
+    if len({tensor.name for tensor in tensors}) != len(tensors):
+        raise DocumentError(f"{items.place} have the same name")
+    return tensors
+
+
+def _tensor(item: Item) -> TensorInfo:
+    shape = _shape(item["shape"])
+    unfolding = None if item["unfolding"].absent else _unfolding(item["unfolding"])
+    if unfolding is not None and unfolding.unfolded_shape != shape:
+        raise item["unfolding"].error(f"make a tensor of the shape {shape}")
+    channels = None
+    if not item["channels"].absent:
+        channels = tuple(each.integer(high=shape[0] - 1) for each in item["channels"].items())
+        if not channels or len(set(channels)) != len(channels):
+            raise item["channels"].error("be different channels, one or more")
+    return TensorInfo(
+        name=item["name"].text(), shape=shape,
+        segment=item["segment"].integer(Segment.CONSTANTS, Segment.OUTPUT),
+        offset=item["offset"].integer(high=MAX_BYTES), scale=item["scale"].positive(),
+        zero_point=item["zero_point"].integer(INT8_MIN, INT8_MAX), unfolding=unfolding,
+        channels=channels)
+
+
+def _shape(item: Item) -> tuple[int, int, int]:
+    channels, height, width = (size.integer(1, MAX_BYTES) for size in item.items(3))
+    if channels * height * width > MAX_BYTES:
+        raise item.error(f"have at most {MAX_BYTES} elements")
+    return channels, height, width
+
+
+def _unfolding(item: Item) -> Unfolding:
+    pairs = {}
+    for name, least in (("kernel", 1), ("stride", 1), ("dilation", 1), ("before", 0), ("size", 1)):
+        y, x = (number.integer(least, MAX_UNFOLDED) for number in item[name].items(2))
+        pairs[name] = y, x
+    return Unfolding(shape=_shape(item["shape"]), fill=item["fill"].integer(INT8_MIN, INT8_MAX),
+                     **pairs)
