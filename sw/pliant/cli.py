@@ -360,7 +360,7 @@ def bench(network: str | None, every: bool, config_name: str, as_json: bool) -> 
 @click.option("--set", "settings", metavar="FIELD=NUMBER", multiple=True,
               help="Change a field of the configuration, or dsp_slices of its board.")
 @click.option("--grow", "grown", metavar="FIELD=NUMBER,NUMBER,...", multiple=True,
-              help="Synthesise a variant for each of these values of a field: how the area follows. "
+              help="Synthesise a variant for each of these values of a field: how the area grows. "
                    "A value may bring others along: cols=16:axi_data_bytes=16,32.")
 @click.option("--plain-array", is_flag=True,
               help="The matrix array of the simulators instead of the one packed into DSPs.")
