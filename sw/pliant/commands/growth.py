@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -97,14 +96,14 @@ def _whole_table(sweep: Sweep, available: Area) -> Table:
         table.add_column(name, justify="right")
     reference = sweep.variants[sweep.reference].area
     for value, item in zip(sweep.values, sweep.variants, strict=True):
-        cells = [_changed(*numbers) for numbers in
-                 zip(_numbers(item.area), _numbers(item.change), _numbers(reference), strict=True)]
         ratios = (item.lut_per_mac, item.mac_per_dsp, item.array.get("lut_per_mac", 0),
                   item.array.get("mac_per_dsp", 0))
-        table.add_row(value, *cells, *(f"{ratio:.2f}" if ratio else "" for ratio in ratios),
-                      str(item.levels))
+        table.add_row(value, *_plain(item.area), *(f"{ratio:.2f}" if ratio else ""
+                                                   for ratio in ratios), str(item.levels))
+        if any(_numbers(item.change)):
+            table.add_row("", *map(_change, _numbers(item.change), _numbers(reference)))
     table.add_section()
-    table.add_row("device", *(f"{value:g}" if value else "" for value in _numbers(available)))
+    table.add_row("device", *_plain(available))
     return table
 
 
@@ -118,7 +117,7 @@ def _step_table(sweep: Sweep) -> Table:
     for before, value, item in names:
         label = f"{before} to {value}"
         for unit, change in item.steps.items():
-            if any(dataclasses.astuple(change)):
+            if any(_numbers(change)):
                 table.add_row(label, unit, *(f"{number:+g}" if number else ""
                                              for number in _numbers(change)))
                 label = ""
@@ -130,9 +129,12 @@ def _numbers(area: Area) -> tuple[float, ...]:
     return area.lut, area.ff, area.carry, area.dsp, area.block_rams, area.uram
 
 
-def _changed(value: float, change: float, reference: float) -> str:
-    """Return a value, and by how much it is off the reference, in units and in percent."""
+def _plain(area: Area) -> list[str]:
+    return [f"{value:g}" if value else "" for value in _numbers(area)]
+
+
+def _change(change: float, reference: float) -> str:
+    """Return a change against a reference, in units and in percent."""
     if not change:
-        return f"{value:g}" if value else ""
-    part = f", {change / reference:+.1%}" if reference else ""
-    return f"{value:g} ({change:+g}{part})"
+        return ""
+    return f"{change:+g}, {change / reference:+.1%}" if reference else f"{change:+g}"
