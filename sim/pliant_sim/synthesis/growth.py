@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pliant.spec.config import AcceleratorConfig
+from pliant.spec.config import AcceleratorConfig, Board
 from pliant_sim.synthesis.devices import Device
 from pliant_sim.synthesis.netlist import Area
 from pliant_sim.synthesis.parts import OPENED
@@ -100,14 +100,16 @@ def grow(
 ) -> Growth:
     """Synthesise variants of `config`, or one unit of each, and compare them.
 
-    Netlists come from the cache as for a report, so that a variant costs the units that it changes.
+    Netlists come from the cache as for a report, so that a variant costs the units that it changes;
+    one that several fields share is reported once.
 
     Parameters
     ----------
     config : AcceleratorConfig
         What the variants are held against where it is one of them.
     fields : Mapping
-        For each field that is varied its values, as they are to be shown, with their variants.
+        For each field that is varied, at least one, its values as they are to be shown, with their
+        variants.
     device, unit, plain_array, progress
         As of :func:`~pliant_sim.synthesis.report.report`.
 
@@ -120,21 +122,29 @@ def grow(
     LoopError
         The logic feeds back to itself.
     """
-    sweeps, result = [], None
+    reports: dict[tuple[int, Board], Report] = {}
+    sweeps = []
     for field, variants in fields.items():
-        results = []
         for value, variant in variants.items():
             def told(name: str, label: str = f"{field}={value}") -> None:
                 progress(f"{label}: {name}")
 
-            result = report(variant, device, unit, plain_array=plain_array, progress=told)
-            results.append(result)
+            key = _hardware(variant)
+            if key not in reports:
+                reports[key] = report(config if key == _hardware(config) else variant, device, unit,
+                                      plain_array=plain_array, progress=told)
+        results = [reports[_hardware(variant)] for variant in variants.values()]
         sweeps.append(_sweep(config, field, variants, results))
-    assert result is not None, "at least one field is varied"
+    result = next(iter(reports.values()))
     return Growth(
         config=config.name, unit=result.unit, device=result.device, yosys=result.yosys,
         array_kind=result.array_kind, dsp_packing=result.dsp_packing, available=result.available,
         sweeps=sweeps)
+
+
+def _hardware(config: AcceleratorConfig) -> tuple[int, Board]:
+    """Return what tells a configuration from others, whatever their names."""
+    return config.fingerprint, config.board
 
 
 def _sweep(
@@ -142,7 +152,7 @@ def _sweep(
     results: Sequence[Report],
 ) -> Sweep:
     same = [index for index, variant in enumerate(variants.values())
-            if (variant.fingerprint, variant.board) == (config.fingerprint, config.board)]
+            if _hardware(variant) == _hardware(config)]
     reference = same[0] if same else 0
     made: list[Variant] = []
     for variant, result in zip(variants.values(), results, strict=True):
@@ -166,7 +176,7 @@ def unit_areas(result: Report) -> dict[str, Area]:
 
     Units are what :data:`~pliant_sim.synthesis.parts.OPENED` modules join, or the submodules of the
     one unit that the report is of, those that are numbered together. What such a module has
-    besides them is ``(joined)`` under its path.
+    besides them is ``(itself)`` under its path.
     """
     areas = {module.path: module.area for module in result.modules}
     opened = {path for path in areas if _absolute(result, path) in OPENED} | {""}
@@ -180,7 +190,7 @@ def unit_areas(result: Report) -> dict[str, Area]:
                     match = _NUMBERED.match(child)
                     name = f"{match[1]}_*" if match else child
                     units[name] = units.get(name, Area()) + area
-        units[f"{path} (joined)".strip()] = own
+        units[f"{path} (itself)".strip()] = own
     return {name: units[name] for name in sorted(units) if units[name] != Area()}
 
 

@@ -28,8 +28,8 @@ CORE = {"": Area(lut=100, dsp=4), "control": Area(lut=10), "engine": Area(lut=85
 
 def test_units_of_the_core_are_those_that_it_and_the_engine_join():
     found = unit_areas(fake_report("", CORE))
-    assert found == {"(joined)": Area(lut=5), "control": Area(lut=10),
-                     "engine (joined)": Area(lut=5, dsp=1), "engine.load": Area(lut=30),
+    assert found == {"(itself)": Area(lut=5), "control": Area(lut=10),
+                     "engine (itself)": Area(lut=5, dsp=1), "engine.load": Area(lut=30),
                      "engine.post": Area(lut=50, dsp=3)}
     assert sum(found.values(), Area()) == CORE[""]
 
@@ -38,7 +38,7 @@ def test_units_of_one_unit_are_its_submodules_and_numbered_ones_count_together()
     areas = {"": Area(lut=50), "lane_0": Area(lut=20), "lane_1": Area(lut=21),
              "lane_1.shifter": Area(lut=7), "queue": Area(lut=4)}
     found = unit_areas(fake_report("engine.post", areas))
-    assert found == {"(joined)": Area(lut=5), "lane_*": Area(lut=41), "queue": Area(lut=4)}
+    assert found == {"(itself)": Area(lut=5), "lane_*": Area(lut=41), "queue": Area(lut=4)}
 
 
 @pytest.fixture
