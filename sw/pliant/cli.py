@@ -367,7 +367,10 @@ def bench(network: str | None, every: bool, config_name: str, as_json: bool) -> 
 @click.option("--device", "device_name", metavar="NAME",
               help="Device: xc7z020, zu3eg, k26, zu7ev; that of the preset if not given.")
 @click.option("--set", "settings", metavar="FIELD=NUMBER", multiple=True,
-              help="Change a field of the configuration, to see how the area grows.")
+              help="Change a field of the configuration, or dsp_slices of its board.")
+@click.option("--grow", "grown", metavar="FIELD=NUMBER,NUMBER,...", multiple=True,
+              help="Synthesise a variant for each of these values of a field: how the area grows. "
+                   "A value may bring others along: cols=16:axi_data_bytes=16,32.")
 @click.option("--plain-array", is_flag=True,
               help="The matrix array of the simulators instead of the one packed into DSPs.")
 @click.option("--ecp5", is_flag=True,
@@ -378,14 +381,15 @@ def bench(network: str | None, every: bool, config_name: str, as_json: bool) -> 
 @json_option
 def synth(
     config_name: str, unit: str, device_name: str | None, settings: tuple[str, ...],
-    plain_array: bool, ecp5: bool, chipdb: Path | None, as_json: bool,
+    grown: tuple[str, ...], plain_array: bool, ecp5: bool, chipdb: Path | None, as_json: bool,
 ) -> None:
     """Synthesise a configuration with Yosys: area by unit, and the longest paths."""
-    if ecp5 and chipdb is not None:
-        raise click.UsageError("give either --ecp5 or --nextpnr")
+    if ecp5 + (chipdb is not None) + bool(grown) > 1:
+        raise click.UsageError("give one of --ecp5, --nextpnr and --grow")
     from rich.console import Console
 
     from pliant.commands.bench import wide_console
+    from pliant.commands.growth import growth, growth_tables
     from pliant.commands.route import route, route_tables
     from pliant.commands.synth import synth as area
     from pliant.commands.synth import tables
@@ -395,6 +399,8 @@ def synth(
     show: Callable[..., Any] = yardstick_tables if ecp5 else tables
     if chipdb is not None:
         function, show = functools.partial(route, chipdb=chipdb), route_tables
+    if grown:
+        function, show = functools.partial(growth, grown=grown), growth_tables
     result = function(preset(config_name), settings=settings, device_name=device_name, unit=unit,
                       plain_array=plain_array, console=Console(stderr=True))
     if as_json:

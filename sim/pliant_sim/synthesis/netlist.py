@@ -66,7 +66,7 @@ class Netlist:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """What a piece of hardware takes. Areas add and scale.
+    """What a piece of hardware takes, or the difference of two. Areas add and subtract.
 
     Attributes
     ----------
@@ -98,6 +98,10 @@ class Area:
 
     def __add__(self, other: Area) -> Area:
         return Area(**{item.name: getattr(self, item.name) + getattr(other, item.name)
+                       for item in fields(Area)})
+
+    def __sub__(self, other: Area) -> Area:
+        return Area(**{item.name: getattr(self, item.name) - getattr(other, item.name)
                        for item in fields(Area)})
 
 

@@ -55,7 +55,8 @@ def core_rtlil(config: AcceleratorConfig, dsp: str | None, *, primitive: bool = 
         Instantiate that slice, or describe what it does, for devices that have no such slice.
     """
     key = hashlib.sha256(
-        f"{config.fingerprint:016x} {dsp} {primitive} {HARDWARE_VERSION}".encode()).hexdigest()
+        f"{config.fingerprint:016x} {config.board.dsp_slices} {dsp} {primitive} "
+        f"{HARDWARE_VERSION}".encode()).hexdigest()
     path = cache_directory() / "synthesis" / f"{config.name}-{key[:20]}.il"
     return kept(path, lambda: _generate(config, dsp, primitive).encode()).decode()
 

@@ -24,22 +24,27 @@ SHOWN_PATHS = 40
 
 NUMBERS = tuple(field.name for field in dataclasses.fields(AcceleratorConfig)
                 if field.type == "int")
-"""Fields that a variant can set."""
+BOARD_NUMBERS = ("dsp_slices",)
+"""Fields that a variant can set: those of the configuration, and the one of its board that shapes
+the hardware."""
 
 _NUMBERED = re.compile(r"^(.*?)_?(\d+)$")
 
 
 def variant(config: AcceleratorConfig, settings: Sequence[str]) -> AcceleratorConfig:
     """Return `config` with fields set as in ``cols=64``, and a name that says so; ConfigError."""
-    values = {}
+    values: dict[str, int] = {}
+    around: dict[str, int] = {}
     for setting in settings:
         field, _, value = setting.partition("=")
-        if field not in NUMBERS or not value.isdecimal():
+        if field not in NUMBERS + BOARD_NUMBERS or not value.isdecimal():
             raise ConfigError(f"setting {setting!r} is not FIELD=NUMBER; fields: "
-                              f"{', '.join(NUMBERS)}")
-        values[field] = int(value)
+                              f"{', '.join(NUMBERS + BOARD_NUMBERS)}")
+        (around if field in BOARD_NUMBERS else values)[field] = int(value)
     name = ",".join((config.name, *settings))
-    return dataclasses.replace(config, name=name, **values)  # type: ignore[arg-type]
+    return dataclasses.replace(
+        config, name=name, board=dataclasses.replace(config.board, **around),
+        **values)  # type: ignore[arg-type]
 
 
 def chosen(
