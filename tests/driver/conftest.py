@@ -1,22 +1,26 @@
-"""The core of a virtual board, as PYNQ gives it."""
+"""The core of a virtual board, as PYNQ gives it; PYNQ is imported by the tests that want it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from pynq import Overlay
 from tests.driver.cases import CONFIG
 
-from pliant.driver.pynq import PliantDriver
 from pliant.spec.platform import CORE_VLNV, platform
-from pliant_sim.board.device import VirtualBoard
+
+if TYPE_CHECKING:
+    from pliant.driver.pynq import PliantDriver
+    from pliant_sim.board.device import VirtualBoard
 
 
 @pytest.fixture
 def board() -> Iterator[VirtualBoard]:
+    from pliant_sim.board.device import VirtualBoard
+
     with VirtualBoard(platform("ultra96"), CONFIG) as board:
         yield board
         assert not board.hardware.memory.live, "buffers were leaked"
@@ -37,7 +41,10 @@ def core(
     board: VirtualBoard, loop: asyncio.AbstractEventLoop, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> PliantDriver:
+    from pynq import Overlay
     from pynq.overlay import _ip_drivers
+
+    from pliant.driver.pynq import PliantDriver
 
     monkeypatch.setitem(_ip_drivers, CORE_VLNV, PliantDriver)  # other tests bind theirs
     overlay = Overlay(str(board.write_overlay(tmp_path)), device=board)
