@@ -199,6 +199,13 @@ def _relu6(module: fx.GraphModule, node: fx.Node) -> nn.Module:
     return Clamp(0.0, 6.0)
 
 
+def _clamp(module: fx.GraphModule, node: fx.Node) -> nn.Module:
+    given = arguments(node)
+    low, high = (infinite if bound is None else float(bound) for bound, infinite in
+                 ((given.get("min"), -math.inf), (given.get("max"), math.inf)))
+    return Clamp(low, high)
+
+
 def _hardtanh(module: fx.GraphModule, node: fx.Node) -> nn.Module:
     given = arguments(node)
     return Clamp(float(given["min_val"]), float(given["max_val"]))
@@ -283,6 +290,10 @@ BUILDERS: dict[Any, Builder] = {
     aten.relu_.default: _relu,
     aten.relu6.default: _relu6,
     aten.relu6_.default: _relu6,
+    aten.clamp.default: _clamp,
+    aten.clamp_.default: _clamp,
+    aten.clamp_min.default: _clamp,
+    aten.clamp_max.default: _clamp,
     aten.hardtanh.default: _hardtanh,
     aten.hardtanh_.default: _hardtanh,
     aten.max_pool2d.default: _max_pool,

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -144,3 +146,9 @@ def test_compile_writes_the_graph_after_every_pass(tmp_path):
     assert names[-1].endswith("_unfold_inputs.txt")
     for path in (tmp_path / "stages").glob("*.dot"):
         assert path.read_text().startswith("digraph")
+
+
+def test_the_package_runs_as_the_command():
+    result = subprocess.run([sys.executable, "-m", "pliant", "--version"], capture_output=True,
+                            text=True, check=True)
+    assert result.stdout.startswith("pliant, version ")

@@ -105,7 +105,8 @@ def test_what_cannot_be_run_is_refused_in_a_line(
 def test_programs_with_several_inputs_are_for_python(program: Path, tmp_path: Path) -> None:
     loaded = load_program(program)
     path = tmp_path / "two.pliant"
-    dataclasses.replace(loaded, inputs=loaded.inputs * 2).save(path)
+    other = dataclasses.replace(loaded.inputs[0], name="other")
+    dataclasses.replace(loaded, inputs=(*loaded.inputs, other)).save(path)
     np.save(tmp_path / "image.npy", GOLDEN.images[0])
     assert "has 2 inputs" in fails(path, tmp_path / "image.npy")
 

@@ -144,7 +144,8 @@ BAD: dict[str, tuple[Callable[[], Graph], AcceleratorConfig, str, str, str]] = {
         "spans 9 pixels, the padded input has 8", "smaller kernel"),
     "stride behind a layer": (  # a first layer's input could be arranged instead
         lambda: graph(*clip(0, 9).nodes, *convolution(
-            inputs=("y",), output=Tensor(name="z", shape=(4, 1, 6)), stride=(16, 1)).nodes),
+            inputs=("y",), output=Tensor(name="z", shape=(4, 2, 6)), stride=(16, 1),
+            padding=Padding(top=16)).nodes),
         TINY, "conv", "stride is 16, allowed is 1 to 15", "smaller stride"),
     "wide multiplier": (
         lambda: convolution(requantization=requantization(4, multiplier=np.full(4, 1 << 16))),

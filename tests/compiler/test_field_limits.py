@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from pliant.compiler import compile_graph
 from pliant.compiler.errors import CompileError
 from pliant.compiler.graph import (
+    AveragePool,
+    Clip,
     Convolution,
     Graph,
     MaxPool,
@@ -73,6 +77,37 @@ def test_results_that_padding_makes_longer_than_the_fields(
     check(name, x, pool)
     kept = convolution(x)  # fits on chip, and windows begin far behind it
     check(name, x, kept, convolution(kept.output, (1, 1), **{side: 700}))
+
+
+@pytest.mark.parametrize("name", ["tiny", "pynq_z2", "ultra96"])
+@pytest.mark.parametrize("sides", [(20, 20), (20, 3), (1, 40)])
+def test_windows_as_large_as_the_tensor_may_have_any_stride(
+    name: str, sides: tuple[int, int]
+) -> None:
+    x = Tensor(name="x", shape=(3, *sides), zero_point=-5)
+    conv = convolution(x, sides)
+    pool = MaxPool(name="pool", inputs=("x",), output=Tensor(
+        name="pool", shape=(3, 1, 1), zero_point=-5), kernel=sides, stride=sides)
+    mean = AveragePool(name="mean", inputs=("x",), output=Tensor(name="mean", shape=(3, 1, 1)),
+                       kernel=sides, stride=sides, requantization=conv.requantization)
+    for node in (dataclasses.replace(conv, stride=sides), pool, mean):
+        check(name, x, node)
+
+
+@pytest.mark.parametrize("stride", [2, 16, 300])
+def test_one_pixel_of_many_is_not_taken_for_all(stride: int) -> None:
+    x = Tensor(name="x", shape=(3, 2, 2))
+    deep = convolution(x, (2, 2), top=1, left=1)
+    one = Requantization(multiplier=np.ones(3, np.int64), shift=np.zeros(3, np.int64))
+    first = AveragePool(name="first", inputs=(deep.output.name,), output=Tensor(
+        name="first", shape=(3, 1, 1)), kernel=(1, 1), stride=(stride, stride), requantization=one)
+    clipped = Clip(name="clip", inputs=("first",), output=Tensor(name="clip", shape=(3, 1, 1)),
+                   clip_min=-5, clip_max=90)
+    check("tiny", x, deep, first, clipped)
+    behind = convolution(deep.output)
+    check("tiny", x, deep, dataclasses.replace(
+        behind, stride=(stride, stride), output=dataclasses.replace(
+            behind.output, shape=(3, 1, 1))))
 
 
 @pytest.mark.parametrize("name", ["tiny", "pynq_z2", "ultra96"])

@@ -217,3 +217,35 @@ def test_bounds_beyond_int8_clip_to_its_ends(bounds):
     found = evaluate(graph, expected[graph.inputs[0].name])
     for tensor, value in expected.items():
         np.testing.assert_array_equal(found[tensor], value, err_msg=tensor)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("clamp", [
+    lambda x: torch.clamp(x, 0, 0.75), lambda x: x.clamp(min=-0.25), lambda x: x.clamp(max=0.5),
+    lambda x: x.clamp_(-1, 1), lambda x: torch.clamp_min(x, 0.1), lambda x: torch.clamp_max(x, 1),
+])
+def test_clamps_become_clips(clamp, fused):
+    class Clamped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 1)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return clamp(y if fused else functional.max_pool2d(y, 1))
+
+    torch.manual_seed(3)
+    network = Clamped().eval()
+    model = quantize(network, torch.zeros(1, 2, 4, 4))
+    calibrate(model, [torch.randn(8, 2, 4, 4)])
+    graph = export(model, name="clamps")
+    images = torch.rand(20, 2, 4, 4) * 2 - 1
+    expected = model_integers(model, images)
+    found = evaluate(graph, expected[graph.inputs[0].name])
+    for tensor, value in expected.items():
+        np.testing.assert_array_equal(found[tensor], value, err_msg=tensor)
+    [output] = graph.outputs
+    scale = graph.tensors()[output].scale
+    with torch.no_grad():
+        real = network(images.clone()).numpy()
+    assert np.abs(found[output] * scale - real).max() < 0.05

@@ -17,7 +17,7 @@ EXPECTED = {
     "pliant.compiler.graph": ("GraphError",),
     "pliant.commands.networks": ("UnknownNetworkError",),
     "pliant.commands.simulate": ("InputError",),
-    "pliant_models.capture": ("UnsupportedLayerError",),
+    "pliant_models.capture": ("CaptureError", "UnsupportedLayerError"),
     "pliant_sim.simulator": ("SimulationError",),
     "pliant_sim.core": ("RtlError",),
     "pliant_sim.board.errors": ("BoardError",),

@@ -26,7 +26,11 @@ from pliant.compiler.operation import Operation, Reduction, ResidualAdd, Window,
 from pliant.compiler.pieces import dense_weights
 from pliant.compiler.reference import graph_macs
 from pliant.spec.config import AcceleratorConfig
+from pliant.spec.isa import Matrix, fields
 from pliant.spec.numerics import INT8_MIN, Rounding
+
+MAX_STRIDE = next(field.maximum for field in fields(Matrix) if field.name == "stride_y")
+"""Rows or columns between outputs that instructions can name."""
 
 
 def lower(graph: Graph, config: AcceleratorConfig) -> Graph:
@@ -52,7 +56,7 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
     if isinstance(node, (Convolution, DeformableConvolution, DepthwiseConvolution)):
         height, width = node.weight.shape[-2:]
         window = Window(
-            kernel=(height, width), stride=node.stride, dilation=node.dilation,
+            kernel=(height, width), stride=_stride(node), dilation=node.dilation,
             padding=node.padding, pad_value=source.zero_point)
         weight_sum = node.weight.reshape(channels, -1).astype(np.int64).sum(axis=1)
         if isinstance(node, DepthwiseConvolution):
@@ -65,14 +69,14 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
             requantization=node.requantization,
             sampling=node.sampling if isinstance(node, DeformableConvolution) else None)
     if isinstance(node, AveragePool):
-        window = Window(kernel=node.kernel, stride=node.stride, padding=node.padding,
+        window = Window(kernel=node.kernel, stride=_stride(node), padding=node.padding,
                         pad_value=source.zero_point)
         count = node.kernel[0] * node.kernel[1]
         return dataclasses.replace(
             unchanged, window=window, requantization=node.requantization,
             bias=np.full(channels, -count * source.zero_point, np.int64))
     if isinstance(node, MaxPool):
-        window = Window(kernel=node.kernel, stride=node.stride, dilation=node.dilation,
+        window = Window(kernel=node.kernel, stride=_stride(node), dilation=node.dilation,
                         padding=node.padding, pad_value=INT8_MIN)
         return dataclasses.replace(unchanged, reduction=Reduction.MAXIMUM, window=window)
     if isinstance(node, Add):
@@ -85,6 +89,15 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
     bounds = dataclasses.replace(
         unchanged.requantization, clip_min=node.clip_min, clip_max=node.clip_max)
     return dataclasses.replace(unchanged, requantization=bounds)
+
+
+def _stride(
+    node: Convolution | DeformableConvolution | DepthwiseConvolution | AveragePool | MaxPool,
+) -> tuple[int, int]:
+    """Return the stride of a window; along an axis with one output it need not pass the field."""
+    y, x = (min(step, MAX_STRIDE) if size == 1 else step
+            for step, size in zip(node.stride, node.output.shape[1:], strict=True))
+    return y, x
 
 
 def _lower_add(node: Add, unchanged: Operation, config: AcceleratorConfig) -> Operation:
