@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pliant.cli import FAILURE, main
+from pliant.cli import main
+from pliant.cli.base import FAILURE
 from pliant_sim.board.bitstream import parse_bit
 
 TINY = ["board", "serve", "--config", "tiny", "--platform", "pynq_z2", "--port", "0"]

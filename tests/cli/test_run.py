@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from pliant.cli import FAILURE, main
+from pliant.cli import main
+from pliant.cli.base import FAILURE
 from pliant.commands.run import REMOTE_VARIABLE
 from pliant.compiler import compile_graph
 from pliant.spec.config import preset
