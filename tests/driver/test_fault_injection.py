@@ -122,9 +122,7 @@ def flip_while_running(area: str) -> Callable[[Bench], None]:
 
 def damaged_file(bench: Bench) -> None:
     """Load a file with flipped bits or without its end."""
-    stream = io.BytesIO()
-    bench.case.program.save(stream)  # type: ignore[arg-type]
-    data = bytearray(stream.getvalue())
+    data = bytearray(bench.case.program.contents())
     if bench.random.random() < 0.25:
         del data[bench.random.randrange(len(data)):]
     else:
@@ -136,9 +134,7 @@ def damaged_file(bench: Bench) -> None:
 
 def forged_file(bench: Bench) -> None:
     """Load an archive whose checksums are right and whose instructions or constants are not."""
-    stream = io.BytesIO()
-    bench.case.program.save(stream)  # type: ignore[arg-type]
-    with zipfile.ZipFile(stream) as archive:
+    with zipfile.ZipFile(io.BytesIO(bench.case.program.contents())) as archive:
         members = {name: bytearray(archive.read(name)) for name in archive.namelist()}
     data = members[bench.random.choice(["instructions.bin", "constants.bin"])]
     data[bench.random.randrange(len(data))] ^= 1 << bench.random.randrange(8)

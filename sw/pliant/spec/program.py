@@ -167,6 +167,10 @@ class Program:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the program file."""
+        write_file(path, self.contents())
+
+    def contents(self) -> bytes:
+        """Return the contents of the program file, which :func:`parse_program` reads."""
         manifest = {
             "format": FORMAT,
             "isa_version": ISA_VERSION,
@@ -187,7 +191,7 @@ class Program:
             archive.writestr("manifest.json", json.dumps(manifest, indent=1))
             archive.writestr("instructions.bin", self.instructions)
             archive.writestr("constants.bin", self.constants)
-        write_file(path, data.getvalue())
+        return data.getvalue()
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
