@@ -74,11 +74,9 @@ def described_ports(root):
     return ports
 
 
-@pytest.mark.parametrize(("name", "ports"), [
-    ("tiny", None), ("tiny", TWO),
-    pytest.param("pynq_z2", MemoryPorts(count=2, data_bytes=8), marks=pytest.mark.slow)])
-def test_ports_are_those_of_the_verilog(name, ports):
-    config = preset(name)
+@PORTS
+def test_ports_are_those_of_the_verilog(ports):
+    config = CONFIG
     text = generate(config, ports=ports)
     start = text.index("module pliant_core(")
     body = text[start:text.index("endmodule", start)]

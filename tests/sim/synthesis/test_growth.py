@@ -89,13 +89,6 @@ def test_ratios_are_of_the_whole_over_the_macs_of_the_variant(synthesised):
 
 
 @pytest.mark.slow
-def test_a_weight_buffer_of_twice_the_depth_takes_twice_the_block_rams():
-    sweep, = grow(TINY, {"weight_depth": varied(weight_depth=(1024, 2048))}, DEVICE,
-                  "engine.weights").sweeps
-    assert [item.area.block_rams for item in sweep.variants] == [2, 4]
-
-
-@pytest.mark.slow
 def test_units_that_do_not_change_are_synthesised_once(monkeypatch, tmp_path):
     monkeypatch.setenv("PLIANT_CACHE", str(tmp_path))
     synthesised = []
