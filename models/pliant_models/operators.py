@@ -104,7 +104,7 @@ def _deformable_convolution(module: fx.GraphModule, node: fx.Node) -> nn.Module:
             shape(given["input"])[1:], taps.padding, taps.kernel, taps.stride, taps.dilation,
             strict=True))
     for name, count in (("offsets", taps.sampling.offset_channels(taps.kernel)),
-                           ("mask", taps.sampling.mask_channels(taps.kernel))):
+                        ("mask", taps.sampling.mask_channels(taps.kernel))):
         if given[name] is not None and shape(given[name]) != (count, *size):
             raise unsupported(node, f"{name} of shape {shape(given[name])}",
                               f"give it {name} of shape {(count, *size)}")
