@@ -9,8 +9,7 @@ from pliant_sim.benches.runner import run_bench
 
 
 @pytest.mark.parametrize("ports", [
-    None, MemoryPorts(count=2, data_bytes=8), MemoryPorts(count=4, data_bytes=4),
-], ids=["one", "two_as_wide", "four_half_as_wide"])
+    None, MemoryPorts(count=4, data_bytes=4)], ids=["one", "four_half_as_wide"])
 def test_engines_agree_with_the_memory_of_cocotbext(ports: MemoryPorts | None) -> None:
     variables = {"MEMORY_PINS": ",".join(memory_prefixes(ports))}
     assert run_bench(verilog(ports), TOP, "pliant_sim.benches.dma_bench",

@@ -18,8 +18,7 @@ def elaborate(directory):
 
 
 @pytest.mark.parametrize(("name", "ports"), [
-    ("tiny", None), ("tiny", MemoryPorts(count=2, data_bytes=4)),
-    pytest.param("ultra96", MemoryPorts(count=2, data_bytes=16), marks=pytest.mark.slow)])
+    ("tiny", None), ("tiny", MemoryPorts(count=2, data_bytes=4))])
 def test_it_elaborates_with_the_slices_of_its_device(tmp_path, name, ports):
     result = build(preset(name), tmp_path / "core.v", ports=ports)
     assert result.array == default_device(name).dsp_slice
