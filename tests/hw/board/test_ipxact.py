@@ -76,15 +76,14 @@ def described_ports(root):
 
 @PORTS
 def test_ports_are_those_of_the_verilog(ports):
-    config = CONFIG
-    text = generate(config, ports=ports)
+    text = generate(CONFIG, ports=ports)
     start = text.index("module pliant_core(")
     body = text[start:text.index("endmodule", start)]
     found = {
         name: (direction.removesuffix("put"), int(left or 0) + 1)
         for direction, left, name in re.findall(
             r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", body, re.M)}
-    assert found == described_ports(tree(config, ports=ports))
+    assert found == described_ports(tree(CONFIG, ports=ports))
     listed = text[text.index("(", start) + 1:text.index(")", start)].replace("\n", "").split(",")
     assert {name.strip() for name in listed} == set(found)
 
