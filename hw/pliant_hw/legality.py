@@ -20,7 +20,7 @@ from pliant.spec.isa import (
     Instruction,
     fields,
 )
-from pliant.spec.rules import AtMost, Multiple, Ordered, Rule, Under, When, value_of
+from pliant.spec.rules import AtMost, Multiple, Odd, Ordered, Rule, Under, When, value_of
 from pliant_hw.layouts import instruction_layout
 from pliant_hw.pipeline import delayed
 from pliant_hw.products import lut_product
@@ -141,6 +141,8 @@ class LegalityChecker(wiring.Component):
                 kept = _under(instruction[field], value_of(limit, config))
             case Ordered(low=low, high=high):
                 kept = instruction[low] <= instruction[high]
+            case Odd(field=field):
+                kept = instruction[field][0]
             case Multiple(field=field, of=of):
                 kept = ~instruction[field][:exact_log2(value_of(of, config))].any()
             case _:

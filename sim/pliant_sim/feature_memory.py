@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,11 +89,12 @@ class FeatureMemory:
 
     def _words(
         self, region: Region, groups: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> NDArray[np.int8]:
-        """Return a view (batch, groups, row pairs, 2, column pairs, 2, lanes) of half-open ranges.
+    ) -> Iterator[tuple[slice, NDArray[np.int8]]]:
+        """Yield views (batch, groups, row pairs, 2, column pairs, 2, lanes) of half-open ranges.
 
-        Pairs are those of the banks: they begin at even rows and columns, and both words of a pair
-        are at the same address.
+        Each is of every so many lane groups, those that begin in the same bank; with it come their
+        numbers. Pairs are those of the banks: they begin at even rows and columns, and both words
+        of a pair are at the same address.
         """
         (top, bottom), (left, right) = rows, columns
         last = region.address(groups - 1, bottom - 1, right - 1)
@@ -99,11 +102,18 @@ class FeatureMemory:
             raise SimulationError(f"reaches address {last} of the feature buffer, feature_depth "
                                   f"is {self.config.feature_depth}")
         image, bank, word, lane = self.data.strides
-        shape = (len(self.data), groups, ceil_div(bottom, 2) - top // 2, 2,
-                 ceil_div(right, 2) - left // 2, 2, self.config.lanes)
-        strides = (image, region.group_stride * word, region.row_stride * word,
-                   bank * bank_of(1, 0), word, bank * bank_of(0, 1), lane)
-        return np.ndarray(shape, np.int8, self.data, region.address(0, top, left) * word, strides)
+        period = FEATURE_BANKS // math.gcd(region.group_stride, FEATURE_BANKS)
+        for first in range(min(period, groups)):
+            start = region.address(first, 0, 0)
+            origin, below, right_of = (bank_of(start, *pixel) for pixel in ((0, 0), (1, 0), (0, 1)))
+            shape = (len(self.data), len(range(first, groups, period)),
+                     ceil_div(bottom, 2) - top // 2, 2, ceil_div(right, 2) - left // 2, 2,
+                     self.config.lanes)
+            strides = (image, period * region.group_stride * word, region.row_stride * word,
+                       bank * (below - origin), word, bank * (right_of - origin), lane)
+            yield slice(first, None, period), np.ndarray(
+                shape, np.int8, self.data,
+                bank * origin + region.address(first, top, left) * word, strides)
 
     def write(
         self, region: Region, values: NDArray[np.int8], top: int = 0, left: int = 0
@@ -114,18 +124,22 @@ class FeatureMemory:
         last = region.address(groups - 1, bottom - 1, right - 1)
         self._unfolded = {window: kept for window, kept in self._unfolded.items()
                           if kept.last < region.base or last < kept.first}
-        words = self._words(region, groups, (top, bottom), (left, right))
-        pixels = _pixels(words)
-        pixels[:, :, top & 1:, left & 1:][:, :, :height, :width] = values
-        words[...] = pixels.reshape(words.shape)
+        for numbers, words in self._words(region, groups, (top, bottom), (left, right)):
+            pixels = _pixels(words)
+            pixels[:, :, top & 1:, left & 1:][:, :, :height, :width] = values[:, numbers]
+            words[...] = pixels.reshape(words.shape)
 
     def read(
         self, region: Region, groups: int, rows: tuple[int, int], columns: tuple[int, int]
     ) -> NDArray[np.int8]:
         """Return (batch, groups, rows, columns, lanes) of half-open ranges."""
         (top, bottom), (left, right) = rows, columns
-        pixels = _pixels(self._words(region, groups, rows, columns))
-        return pixels[:, :, top & 1:, left & 1:][:, :, :bottom - top, :right - left]
+        height, width = bottom - top, right - left
+        result = np.empty((len(self.data), groups, height, width, self.config.lanes), np.int8)
+        for numbers, words in self._words(region, groups, rows, columns):
+            result[:, numbers] = _pixels(words)[
+                :, :, top & 1:, left & 1:][:, :, :height, :width]
+        return result
 
     def windows(self, region: Region, step: Matrix | Post, dtype: type[Any]) -> NDArray[Any]:
         """Return what an instruction sees: (batch, out y, out x, group, ky, kx, lane)."""
@@ -203,45 +217,71 @@ class FeatureMemory:
             flat = words.reshape(len(words), -1, self.config.lanes)
             memory[:, :flat.shape[1]] = flat
 
-    def _sampled(self, matrix: Matrix) -> NDArray[np.float32]:
-        """Return the samples that an instruction reads: (batch * pixels, weight words)."""
-        kernel = matrix.kernel_height, matrix.kernel_width
+    def _sampled_columns(self, matrix: Matrix) -> NDArray[np.float32]:
+        """Return the samples that a Matrix reads: (batch * pixels, weight words)."""
         size = matrix.out_height, matrix.out_width
-        lanes = self.config.lanes
-        sampling = matrix.sampling()
-        assert sampling is not None
 
         def tile(memory: NDArray[np.int8], groups: int) -> NDArray[np.int8]:
             words = memory[:, :groups * size[0] * size[1]]
-            grouped = words.reshape(len(words), groups, *size, lanes).transpose(0, 1, 4, 2, 3)
-            return grouped.reshape(len(words), groups * lanes, *size)
+            return words.reshape(len(words), groups, *size, self.config.lanes)
 
-        for what, channels, groups in (
-                ("offset", sampling.offset_channels(kernel), matrix.offset_groups),
-                ("mask", sampling.mask_channels(kernel), matrix.mask_groups)):
-            if channels > groups * lanes:
+        modulated = matrix.offsets == Offsets.MODULATED
+        samples = self._samples(
+            Region(matrix.source, matrix.group_stride, matrix.row_stride), matrix,
+            tile(self.offsets, matrix.offset_groups),
+            tile(self.masks, matrix.mask_groups) if modulated else None)
+        return samples.reshape(len(samples) * size[0] * size[1], -1)
+
+    def _samples(
+        self, region: Region, step: Matrix | Post, offsets: NDArray[np.int8],
+        masks: NDArray[np.int8] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return what an instruction reads at displaced taps, laid out as :meth:`windows`.
+
+        `offsets` and `masks` are words: (batch, group, out y, out x, lane).
+        """
+        kernel = step.kernel_height, step.kernel_width
+        size = step.out_height, step.out_width
+        lanes = self.config.lanes
+        sampling = step.sampling()
+        assert sampling is not None
+
+        def channels(words: NDArray[np.int8], what: str, needed: int) -> NDArray[np.int8]:
+            batch, groups = words.shape[:2]
+            if needed > groups * lanes:
                 raise SimulationError(f"{what}_groups = {groups} have {groups * lanes} channels, "
-                                      f"the kernel needs {channels}")
-        offsets = tile(self.offsets, matrix.offset_groups)
-        modulated = sampling.offsets is Offsets.MODULATED
-        masks = tile(self.masks, matrix.mask_groups) if modulated else None
-        region = Region(matrix.source, matrix.group_stride, matrix.row_stride)
-        words = self.read(region, matrix.groups, (0, matrix.height), (0, matrix.width))
+                                      f"the kernel needs {needed}")
+            return words.transpose(0, 1, 4, 2, 3).reshape(batch, groups * lanes, *size)
+
+        offsets = channels(offsets, "offset", sampling.offset_channels(kernel))
+        if masks is not None:
+            masks = channels(masks, "mask", sampling.mask_channels(kernel))
+        words = self.read(region, step.groups, (0, step.height), (0, step.width))
         values = words.transpose(0, 2, 3, 1, 4).reshape(
-            len(words), matrix.height, matrix.width, matrix.groups * lanes)
-        base_y = (matrix.origin_y + np.arange(size[0]) * matrix.stride_y)[:, None]
-        base_x = (matrix.origin_x + np.arange(size[1]) * matrix.stride_x)[None, :]
+            len(words), step.height, step.width, step.groups * lanes)
+        base_y = (step.origin_y + np.arange(size[0]) * step.stride_y)[:, None]
+        base_x = (step.origin_x + np.arange(size[1]) * step.stride_x)[None, :]
         columns = np.empty(
-            (len(words), *size, matrix.groups, *kernel, lanes), np.float32)
+            (len(words), *size, step.groups, *kernel, lanes), np.float32)
         for tap, (ky, kx) in enumerate(np.ndindex(*kernel)):
             rows, across = displacement(sampling, offsets, kernel, ky, kx)
             samples = sample(
-                values, rows + (base_y + ky * matrix.dilation_y << FRACTION_BITS),
-                across + (base_x + kx * matrix.dilation_x << FRACTION_BITS),
-                zero_point=matrix.pad_value, interpolate=sampling.interpolate,
+                values, rows + (base_y + ky * step.dilation_y << FRACTION_BITS),
+                across + (base_x + kx * step.dilation_x << FRACTION_BITS),
+                zero_point=step.pad_value, interpolate=sampling.interpolate,
                 mask=None if masks is None else masks[:, tap])
-            columns[:, :, :, :, ky, kx] = samples.reshape(len(words), *size, matrix.groups, lanes)
-        return columns.reshape(len(words) * size[0] * size[1], -1)
+            columns[:, :, :, :, ky, kx] = samples.reshape(len(words), *size, step.groups, lanes)
+        return columns
+
+    def displaced(self, post: Post, taps: NDArray[np.int8]) -> NDArray[np.int32]:
+        """Return sums of displaced taps: see :meth:`depthwise`."""
+        words = self.read(
+            Region(post.residual, post.residual_group_stride, post.residual_row_stride),
+            post.offset_groups, (post.residual_y, post.residual_y + post.out_height),
+            (post.residual_x, post.residual_x + post.out_width))
+        region = Region(post.window, post.window_group_stride, post.window_row_stride)
+        samples = self._samples(region, post, words).astype(np.int32)
+        return np.asarray((samples * taps).sum(axis=(4, 5), dtype=np.int32))
 
     def unfold(self, matrix: Matrix) -> NDArray[np.float32]:
         """Return the im2col matrix (batch * pixels, weight words) of a Matrix instruction.
@@ -255,7 +295,7 @@ class FeatureMemory:
         if kept is None:
             region = Region(matrix.source, matrix.group_stride, matrix.row_stride)
             if matrix.offsets:
-                columns = self._sampled(matrix)
+                columns = self._sampled_columns(matrix)
             else:
                 pixels = len(self.data) * matrix.out_height * matrix.out_width
                 columns = self.windows(region, matrix, np.float32).reshape(pixels, -1)

@@ -324,6 +324,8 @@ class InstructionSimulator:
             entries = self._entries(state, post.accumulator_bank, post.accumulator_base,
                                     height * width)
             values = entries.reshape(state.batch, height, width, -1, lanes)[..., :post.groups, :]
+        elif post.offsets:
+            values = state.feature.displaced(post, self._displaced_taps(state, post))
         elif post.source == Source.DEPTHWISE:
             values = state.feature.depthwise(post, self._taps(state, post))
         else:
@@ -331,8 +333,13 @@ class InstructionSimulator:
             windows = state.feature.windows(region, post, np.int32)
             reduce = np.max if post.source == Source.MAXIMUM else np.sum
             values = reduce(windows, axis=(4, 5)).astype(np.int32)
-        records = state.records[post.parameters:post.parameters + min(cols, post.groups * lanes)]
-        if len(records) < post.groups * lanes:
+        distinct = post.groups * lanes if post.offsets else min(cols, post.groups * lanes)
+        records = state.records[post.parameters:post.parameters + distinct]
+        if len(records) < distinct:
+            raise SimulationError(
+                f"reads {distinct} records from record {post.parameters} of the parameter buffer, "
+                f"parameter_depth is {self.config.parameter_depth}")
+        if distinct < post.groups * lanes:
             records = np.tile(records, ceil_div(post.groups * lanes, cols))
         records = records[:post.groups * lanes].reshape(post.groups, lanes)
         bias, multiplier, shift = (records[name].astype(np.int64)
@@ -378,16 +385,25 @@ class InstructionSimulator:
                 blocks[:, :, pixel >> 1::2, pixel & 1::2] = words
         state.feature.write(region, blocks, top, left)
 
+    def _tap_words(self, state: State, post: Post, count: int) -> NDArray[np.int8]:
+        words = state.taps[post.taps:post.taps + count]
+        if len(words) < count:
+            raise SimulationError(f"reads {count} words from word {post.taps} of the tap buffer, "
+                                  f"tap_depth is {self.config.tap_depth}")
+        return words
+
+    def _displaced_taps(self, state: State, post: Post) -> NDArray[np.int8]:
+        """Return the weights of an instruction with offsets: (groups, ky, kx, lanes)."""
+        kernel = post.kernel_height, post.kernel_width
+        words = self._tap_words(state, post, kernel[0] * kernel[1])
+        return words.reshape(*kernel, FEATURE_BANKS, -1).transpose(2, 0, 1, 3)[:post.groups]
+
     def _taps(self, state: State, post: Post) -> NDArray[np.int8]:
         """Return the weights of a DEPTHWISE instruction: (groups, ky, kx, lanes)."""
         dilation = post.dilation_y, post.dilation_x
         high, wide = patch_taps(dilation[0]), patch_taps(dilation[1])
         rows, columns = patch_grid((post.kernel_height, post.kernel_width), dilation)
-        words = state.taps[post.taps:post.taps + post.groups * rows * columns]
-        if len(words) < post.groups * rows * columns:
-            raise SimulationError(
-                f"reads {post.groups * rows * columns} words from word {post.taps} of the tap "
-                f"buffer, tap_depth is {self.config.tap_depth}")
+        words = self._tap_words(state, post, post.groups * rows * columns)
         patches = words.reshape(post.groups, rows, columns, 2, 2, -1)[:, :, :, :high, :wide]
         kernels = patches.transpose(0, 1, 3, 2, 4, 5).reshape(
             post.groups, rows * high, columns * wide, -1)

@@ -7,11 +7,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-ISA_VERSION = 3
+ISA_VERSION = 4
 """Version of the instruction set and the register map; part of every fingerprint."""
 
 FEATURE_BANKS = 4
 """Banks of the feature buffer: one for each parity (y & 1, x & 1) of a pixel."""
+
+DISPLACED_TAPS = 16
+"""Taps of which the post unit holds rows and columns for a pixel."""
 
 ACCUMULATOR_BANKS = 2
 """The matrix unit fills one bank while the post-processor empties the other."""
@@ -81,8 +84,8 @@ class AcceleratorConfig:
     accumulator_depth : int
         Output pixels in each of the two accumulator banks.
     offset_depth : int
-        Words (``rows`` bytes) of the memory for a tile's sampling offsets; 0 builds no deformable
-        convolution.
+        Words (``rows`` bytes) of the matrix unit's memory for a tile's sampling offsets; 0 builds
+        no deformable convolution, in the post unit neither.
     multiplier_bits : int
         Width of the unsigned requantization multiplier: 8, 16 or 31.
     queue_depth : int
@@ -175,6 +178,14 @@ class AcceleratorConfig:
     def mask_depth(self) -> int:
         """Words of the memory for a tile's sampling masks: a tap has one, but two offsets."""
         return self.offset_depth // 2
+
+    @property
+    def displaced_groups(self) -> int:
+        """Lane groups of offsets that the post unit holds for a pixel; 0 if it displaces no taps.
+
+        Their lanes hold the rows and columns of as many taps as a kernel of 4x4 has.
+        """
+        return max(1, 2 * DISPLACED_TAPS // self.lanes) if self.offset_depth else 0
 
     @property
     def feature_bytes(self) -> int:

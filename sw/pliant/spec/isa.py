@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pliant.spec.config import AcceleratorConfig
+from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.numerics import Rounding
-from pliant.spec.rules import AtMost, Multiple, Ordered, Rule, Under, When
+from pliant.spec.rules import AtMost, Multiple, Odd, Ordered, Rule, Under, When
 from pliant.spec.sampling import FRACTION_BITS, MAX_SCALED_KERNEL, Offsets, Sampling
 
 INSTRUCTION_BYTES = 64
@@ -245,6 +245,15 @@ class Store(Instruction):
     group_stride: int = bits(16, "bank addresses from a lane group to the next")
 
 
+_DISPLACING = (
+    AtMost(product=("offset_shift",), limit=FRACTION_BITS, when=When("offsets")),
+    Ordered(low="offset_min", high="offset_max", when=When("offsets")),
+    *(AtMost(product=(side,), limit=MAX_SCALED_KERNEL, when=When("offsets", (Offsets.SCALED,)))
+      for side in ("kernel_height", "kernel_width")),
+)
+"""What holds of the fields that say how taps are displaced."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Matrix(Instruction):
     """Convolves a region of the feature buffer into one accumulator tile.
@@ -276,11 +285,7 @@ class Matrix(Instruction):
                when=When("offsets")),
         AtMost(product=("out_height", "out_width", "mask_groups"), limit="mask_depth",
                when=When("offsets", (Offsets.MODULATED,))),
-        AtMost(product=("offset_shift",), limit=FRACTION_BITS, when=When("offsets")),
-        Ordered(low="offset_min", high="offset_max", when=When("offsets")),
-        *(AtMost(product=(side,), limit=MAX_SCALED_KERNEL,
-                 when=When("offsets", (Offsets.SCALED,)))
-          for side in ("kernel_height", "kernel_width")),
+        *_DISPLACING,
     )
 
     source: int = bits(16, "bank address of the input region", depth="feature_depth")
@@ -327,11 +332,7 @@ class Matrix(Instruction):
 
     def sampling(self) -> Sampling | None:
         """Return how the taps are displaced; None if they are not."""
-        if not self.offsets:
-            return None
-        return Sampling(
-            offsets=Offsets(self.offsets), fraction_bits=FRACTION_BITS - self.offset_shift,
-            minimum=self.offset_min, maximum=self.offset_max, interpolate=bool(self.interpolate))
+        return _sampling(self, interpolate=bool(self.interpolate))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,6 +352,13 @@ class Post(Instruction):
     ``(destination_y + y, destination_x + x)``; with `upsample` to those of the four pixels from
     ``(destination_y + 2*y, destination_x + 2*x)`` on that have a bit in it, one address of the
     banks.
+
+    With `offsets`, of up to four lane groups, DEPTHWISE taps are displaced to the nearest pixel, as
+    :mod:`pliant.spec.sampling` defines without interpolation, `pad_value` being the zero point. The
+    offsets of pixel (y, x) are the words at ``(residual_y + y, residual_x + x)`` of the first
+    `offset_groups` lane groups of the residual region. Tap words are those of
+    :func:`pliant.spec.memory.pack_displaced_taps`, and every lane group has parameter records of
+    its own, that of channel ``g*lanes + l`` not modulo ``cols``.
     """
 
     opcode: ClassVar[int] = 5
@@ -366,6 +374,14 @@ class Post(Instruction):
           for name in ("destination_y", "destination_x")),
         Ordered(low="clip_min", high="clip_max"),
         Ordered(low="add_clip_min", high="add_clip_max"),
+        AtMost(product=("offsets",), limit=Offsets.PER_TAP),
+        AtMost(product=("offsets",), limit=0,
+               when=When("source", (Source.ACCUMULATOR, Source.MAXIMUM, Source.SUM))),
+        AtMost(product=("groups",), limit=FEATURE_BANKS, when=When("offsets")),
+        AtMost(product=("offset_groups",), limit="displaced_groups", when=When("offsets")),
+        AtMost(product=("add_enable",), limit=0, when=When("offsets")),
+        Odd(field="window_group_stride", when=When("offsets")),
+        *_DISPLACING,
     )
 
     source: int = bits(2, "where values come from", values=Source)
@@ -418,6 +434,25 @@ class Post(Instruction):
     add_clip_min: int = bits(8, "lower bound of the sum", signed=True, default=-128)
     add_clip_max: int = bits(8, "upper bound of the sum", signed=True, default=127)
     table_enable: int = bits(1, "look the result up in the table")
+    offsets: int = bits(2, "DEPTHWISE: what displaces the taps", values=Offsets)
+    offset_shift: int = bits(3, "offsets: left shift to sixteenths of a pixel")
+    offset_min: int = bits(8, "lower clamp of an offset, before the shift", signed=True)
+    offset_max: int = bits(8, "upper clamp of an offset", signed=True)
+    offset_groups: int = bits(4, "lane groups of offsets, which the residual region then holds",
+                              minimum=1, default=1)
+
+    def sampling(self) -> Sampling | None:
+        """Return how the taps are displaced; None if they are not."""
+        return _sampling(self, interpolate=False)
+
+
+def _sampling(instruction: Matrix | Post, *, interpolate: bool) -> Sampling | None:
+    if not instruction.offsets:
+        return None
+    return Sampling(
+        offsets=Offsets(instruction.offsets), minimum=instruction.offset_min,
+        maximum=instruction.offset_max, interpolate=interpolate,
+        fraction_bits=FRACTION_BITS - instruction.offset_shift)
 
 
 INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Load, Store, Matrix, Post)

@@ -1,9 +1,10 @@
 """Layouts shared by compiler, simulators, hardware and driver.
 
-Feature region (on chip): lane group g, row y, column x of a tensor lies in bank
-``(y & 1) * 2 + (x & 1)`` at address ``base + g*group_stride + (y >> 1)*row_stride + (x >> 1)``.
-Lane l of the word is channel ``g*lanes + l``. Any 2x2 neighbourhood is thus one access to each
-bank.
+Feature region (on chip): lane group g begins at bank address ``start = base + g*group_stride``;
+its row y, column x lies at ``start + (y >> 1)*row_stride + (x >> 1)`` of bank
+``((y & 1) * 2 + (x & 1)) ^ (start & 3)``. Lane l of the word is channel ``g*lanes + l``. Any 2x2
+neighbourhood is thus one access to each bank, and, where `group_stride` is odd, so is one pixel of
+any four lane groups in a row.
 
 Feature tensor (DDR): planes of lane groups; word (g, y, x) of `lanes` bytes at
 ``((g*height + y)*pitch + x) * lanes``, where `pitch`, the row length in words, is the width rounded
@@ -15,7 +16,8 @@ weight of input channel ``g*rows + r`` for output channel ``tile*cols + c``; 0 b
 Narrow weights, int4 in -7..7, take half of that: byte c of word r has the weights of input channels
 ``g*rows + 2*r``, in its low half, and ``g*rows + 2*r + 1``, each in two's complement.
 
-Taps (weights of a depthwise convolution) are int8 always: see :func:`pack_taps`.
+Taps (weights of a depthwise convolution) are int8 always: see :func:`pack_taps` and, where taps are
+displaced, :func:`pack_displaced_taps`.
 
 Parameters: one record per output channel, little-endian. Up to 16 multiplier bits, 8 bytes: int32
 bias, uint16 multiplier, uint8 shift, 0. With 31, 16 bytes: int32 bias, uint32 multiplier, uint8
@@ -29,7 +31,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pliant.spec.config import AcceleratorConfig
+from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.numerics import NARROW_WEIGHT_MAX, NARROW_WEIGHT_MIN, IntArray
 
 TABLE_BYTES = 256
@@ -46,15 +48,18 @@ def round_up(value: int, multiple: int) -> int:
     return ceil_div(value, multiple) * multiple
 
 
-def bank_of(y: int, x: int) -> int:
-    """Return the parity bank of pixel (y, x)."""
-    return (y & 1) << 1 | (x & 1)
+def bank_of(start: int, y: int, x: int) -> int:
+    """Return the bank of pixel (y, x) of a lane group that begins at address `start`."""
+    return ((y & 1) << 1 | (x & 1)) ^ (start & FEATURE_BANKS - 1)
 
 
 def region_strides(height: int, width: int) -> tuple[int, int]:
-    """Return (group_stride, row_stride) in bank addresses of a dense region."""
+    """Return (group_stride, row_stride) in bank addresses of a dense region.
+
+    The group stride is odd, so that neighbouring lane groups of a pixel lie in different banks.
+    """
     row_stride = ceil_div(width, 2)
-    return ceil_div(height, 2) * row_stride, row_stride
+    return ceil_div(height, 2) * row_stride | 1, row_stride
 
 
 def row_pitch(config: AcceleratorConfig, width: int) -> int:
@@ -190,6 +195,22 @@ def pack_taps(
     words = np.zeros((groups, rows, columns, 2, 2, config.lanes), np.int8)
     words[:, :, :, :high, :wide] = split.transpose(0, 2, 4, 3, 5, 1)
     return words
+
+
+def pack_displaced_taps(
+    config: AcceleratorConfig, weights: NDArray[np.int8]
+) -> NDArray[np.int8]:
+    """Lay out depthwise weights, int8 (channels, kernel height, kernel width), of displaced taps.
+
+    Returns an array (four lane groups, kernel row, kernel column, 4, lanes): a word holds one tap
+    of four lane groups, 0 for those beyond the last channel.
+    """
+    channels, height, width = weights.shape
+    together = FEATURE_BANKS * config.lanes
+    padded = np.zeros((round_up(channels, together), height, width), np.int8)
+    padded[:channels] = weights
+    split = padded.reshape(-1, FEATURE_BANKS, config.lanes, height, width)
+    return np.ascontiguousarray(split.transpose(0, 3, 4, 1, 2))
 
 
 def pack_parameters(

@@ -177,3 +177,22 @@ class Multiple(Rule):
     def relation(self) -> str:
         """Return the rule."""
         return f"{self.field} a multiple of {self.of}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd(Rule):
+    """``field`` is odd."""
+
+    field: str
+
+    def holds(self, instruction: Any, config: AcceleratorConfig) -> bool:
+        """Whether an instruction keeps it."""
+        return bool(getattr(instruction, self.field) % 2)
+
+    def told(self, instruction: Any, config: AcceleratorConfig) -> str:
+        """Return what is wrong."""
+        return f"{self.field} = {getattr(instruction, self.field)} must be odd"
+
+    def relation(self) -> str:
+        """Return the rule."""
+        return f"{self.field} odd"
