@@ -40,7 +40,7 @@ def patch_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return what is known of a patch besides its words.
 
     `present` marks taps that belong to the window, `inside` those within the region. Tap (0, 0)
-    lies in the bank of parity `odd_y`, `odd_x`. `first` and `last` mark the ends of a window.
+    lies in bank ``2*odd_y + odd_x``. `first` and `last` mark the ends of a window.
     `pair`: the window is that of two outputs. `own`: the patch has a word of taps, `tap`; it has
     none behind the first output's columns. `previous`: it is not the first of its row.
     `starts`, `starts_group`: the window is the first of its instruction, of its lane group. `final`
@@ -225,7 +225,7 @@ class PatchWalker(wiring.Component):
                 present_y.eq(two_y & (left_y > 1)),
                 present_x.eq(two_x & (left_x > 1)),
                 base.eq(group_base),
-                early.odd_y.eq(y[0]), early.odd_x.eq(x[0]),
+                early.odd_y.eq(y[0] ^ group_base[1]), early.odd_x.eq(x[0] ^ group_base[0]),
                 early.first.eq(first), early.last.eq(last_tap),
                 early.pair.eq(pair), early.own.eq(own), early.previous.eq(previous),
                 early.starts.eq(starts), early.starts_group.eq(starts_group),
