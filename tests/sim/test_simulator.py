@@ -64,8 +64,9 @@ STORE = Store(segment=Segment.OUTPUT, run_beats=40, source=3, row_beats=4, rows=
 
 def word(state: State, base: int, strides: tuple[int, int], g: int, y: int, x: int) -> np.ndarray:
     """Return the word of image 0 as the memory layout defines it."""
-    address = base + g * strides[0] + (y >> 1) * strides[1] + (x >> 1)
-    return state.feature.data[0, bank_of(y, x), address]
+    start = base + g * strides[0]
+    address = start + (y >> 1) * strides[1] + (x >> 1)
+    return state.feature.data[0, bank_of(start, y, x), address]
 
 
 def random_state(seed: int) -> State:
@@ -236,8 +237,9 @@ def test_post_does_what_its_fields_describe(
     for g, y, x in np.ndindex(2, 3, 4):
         written = word(state, 300, (20, 5), g, 1 + y, 3 + x)
         assert np.array_equal(written, expected[g, y, x])
-        address = 300 + g * 20 + (1 + y >> 1) * 5 + (3 + x >> 1)
-        untouched[0, bank_of(1 + y, 3 + x), address] = written
+        start = 300 + g * 20
+        address = start + (1 + y >> 1) * 5 + (3 + x >> 1)
+        untouched[0, bank_of(start, 1 + y, 3 + x), address] = written
     assert np.array_equal(state.feature.data, untouched)
 
 
