@@ -39,12 +39,14 @@ COORDINATE_BITS = 2 + max(RECTANGLE[name].width for name in ("y", "x", "height",
 def place_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return where a pixel lies; `last` marks the rectangle's last one.
 
-    `pixels` are the banks of the rectangle's `pixels`: of blocks, the address is that of all.
+    `by_pixel` is the rectangle's, `pixels` are the banks of its `pixels`: of blocks, the address is
+    that of all.
     """
     return data.StructLayout({
         "bank": unsigned(2),
         "address": unsigned(feature_address_bits(config)),
         "last": unsigned(1),
+        "by_pixel": unsigned(1),
         "pixels": unsigned(FEATURE_BANKS),
     })
 
@@ -154,6 +156,7 @@ class RectangleWalker(wiring.Component):
                 valid.eq(running),
                 row_low.eq(low), row_high.eq(high), column.eq(group_base + x[1:]),
                 early.bank.eq(Cat(x[0], y[0]) ^ skew), early.last.eq(last),
+                early.by_pixel.eq(current.by_pixel),
                 early.pixels.eq(skewed(current.pixels, skew)),
                 self.place.valid.eq(valid),
                 place.eq(early), place.address.eq(row_low + row_high + column),
