@@ -88,19 +88,19 @@ def estimate(
                  + copies * (displacements > 0))
     bytes_per_cycle = bandwidth(config)
     memory = moved / bytes_per_cycle + transfers * TRANSFER_OVERHEAD
-    first = per_load / bands
-    if geometry.displaced:
-        first = _first_band(geometry, placement, tiling)
-    first_load = 0.0 if not first else first / bytes_per_cycle + config.board.ddr_latency_cycles
+    first_bytes = (_first_band(geometry, placement, tiling) if geometry.displaced
+                   else loaded * per_load / bands)
+    first_load = (first_bytes / bytes_per_cycle + config.board.ddr_latency_cycles
+                  if first_bytes else 0.0)
     last_store = stored * out_bytes / bytes_per_cycle
 
-    together = [min(tiling.channel_groups, geometry.output_groups - first) for first in range(
-        0, geometry.output_groups, tiling.channel_groups)]
-    row_cycles = sum(geometry.row_cycles(part.outputs, groups) for groups in together
+    whole, rest = divmod(geometry.output_groups, tiling.channel_groups)
+    row_cycles = sum(whole * geometry.row_cycles(part.outputs, tiling.channel_groups)
+                     + (geometry.row_cycles(part.outputs, rest) if rest else 0)
                      for part in columns.split(tiling.tile_width))
     post = rows.outputs * row_cycles + steps * POST_OVERHEAD
     if not geometry.matrix and tiling.input_slots == 1:  # nothing is loaded ahead
-        post += (input_loads - 1) * first_load
+        post += max(0, input_loads - 1) * first_load
     matrix = 0.0
     if geometry.matrix:
         passes = geometry.taps * geometry.input_groups

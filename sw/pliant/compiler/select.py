@@ -214,7 +214,8 @@ class _Resolver:
             node.requantization, multiplier=node.requantization.multiplier[like],
             shift=node.requantization.shift[like])
         return dataclasses.replace(
-            node, name=node.name + suffix, inputs=(source, *node.inputs[1:]), layers=(node.name + suffix,),
+            node, name=node.name + suffix, inputs=(source, *node.inputs[1:]),
+            layers=(node.name + suffix,),
             output=dataclasses.replace(node.output, name=node.output.name + suffix,
                                        shape=(len(like), size[0], size[1])),
             weight=None if node.weight is None else node.weight[like], bias=node.bias[like],
