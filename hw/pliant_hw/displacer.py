@@ -54,16 +54,15 @@ def displacement_fields(instruction: Any, to: Any) -> list[Any]:
 def sample_layout(config: AcceleratorConfig, tag: ShapeLike) -> data.StructLayout:
     """Return a request for the neighbours of one position.
 
-    `need` are the banks to read, `address` the place in each. Neighbour (i, j) is in the bank of
-    parities ``odd_y ^ i`` and ``odd_x ^ j``; it lies in the region if its bit of `inside` is set.
+    `need` are the banks to read, `address` the place in each. Neighbour (i, j) is in the bank
+    ``bank ^ (2*i + j)``; it lies in the region if its bit of `inside` is set.
     `displaced` positions are interpolated by the fractions, in sixteenths, and multiplied by
     `factor`. The rest is the position's own.
     """
     return data.StructLayout({
         "need": unsigned(FEATURE_BANKS),
         "address": data.ArrayLayout(unsigned(feature_address_bits(config)), FEATURE_BANKS),
-        "odd_y": unsigned(1),
-        "odd_x": unsigned(1),
+        "bank": unsigned(2),
         "inside": unsigned(NEIGHBOURS),
         "displaced": unsigned(1),
         "fraction_y": unsigned(FRACTION_BITS),
@@ -235,23 +234,25 @@ class Displacer(wiring.Component):
         factor = later(factor, "factor_7")
         at = stage()
 
-        # Stage 8: row addresses; stage 9: all of them.
+        # Stage 8: row addresses; stage 9: all of them. Bit 1 of a bank and of where the lane group
+        # begins tell the parity of the bank's row, bit 0 that of the column.
         given = at.tag.displacement
+        skew = at.at.group_base[:2]
         even = sum(part << ROW_PART * index for index, part in enumerate(parts))
-        row_address = [
-            later(even[:address_bits], "row_address_0"),
-            later((even - Mux(odd_y, given.row_stride, 0))[:address_bits], "row_address_1"),
-        ]
-        column_addresses = [
-            later(column_address, "column_address_0"),
-            later((column_address - odd_x)[:address_bits], "column_address_1"),
-        ]
+        row_address, column_addresses = [], []
+        for bit in range(2):
+            row_before, column_before = odd_y & (skew[1] ^ bit), odd_x & (skew[0] ^ bit)
+            row_address.append(later(
+                (even - Mux(row_before, given.row_stride, 0))[:address_bits],
+                f"row_address_{bit}"))
+            column_addresses.append(later(
+                (column_address - column_before)[:address_bits], f"column_address_{bit}"))
         inside = later(Cat(inside_y[i] & inside_x[j] for i in range(2) for j in range(2)),
                        "inside_8")
         wanted_y, wanted_x = (Cat(1, fraction != 0) for fraction in (fraction_y, fraction_x))
         wanted = later(Cat(wanted_y[i] & wanted_x[j] for i in range(2) for j in range(2)),
                        "wanted_8")
-        odd_y, odd_x = later(odd_y, "odd_y_8"), later(odd_x, "odd_x_8")
+        first_bank = later(Cat(odd_x, odd_y) ^ skew, "first_bank")
         fraction_y, fraction_x = (later(value, f"fraction_{name}_8")
                                   for name, value in (("y", fraction_y), ("x", fraction_x)))
         factor = later(factor, "factor_8")
@@ -260,16 +261,15 @@ class Displacer(wiring.Component):
         with m.If(advance):
             m.d.sync += [
                 self.sample.valid.eq(valid),
-                out.odd_y.eq(odd_y), out.odd_x.eq(odd_x), out.inside.eq(inside),
+                out.bank.eq(first_bank), out.inside.eq(inside),
                 out.displaced.eq(at.tag.displacement.offsets != Offsets.NONE),
                 out.fraction_y.eq(fraction_y), out.fraction_x.eq(fraction_x),
                 out.factor.eq(factor), out.inner_first.eq(at.inner_first),
                 out.first.eq(at.first), out.last.eq(at.last), out.tag.eq(at.tag.tag),
             ]
             for bank in range(FEATURE_BANKS):
-                neighbour = Cat(odd_x ^ (bank & 1), odd_y ^ (bank >> 1))
                 m.d.sync += [
-                    out.need[bank].eq((inside & wanted).bit_select(neighbour, 1)),
+                    out.need[bank].eq((inside & wanted).bit_select(first_bank ^ bank, 1)),
                     out.address[bank].eq(row_address[bank >> 1] + column_addresses[bank & 1]),
                 ]
         return m

@@ -215,7 +215,7 @@ class LoadUnit(wiring.Component):
         places, beats = walker.beats, reader.beats
         place = places.payload
         m.submodules.placed = placed = StreamBuffer(data.StructLayout({
-            "target": Target, "address": max(self._address_bits.values()), "mask": FEATURE_BANKS,
+            "target": Target, "address": max(self._address_bits.values()), "bank": 2,
             "word": 8 * config.axi_data_bytes, "last": 1,
         }))
         self._writing = placed.output.valid
@@ -232,7 +232,7 @@ class LoadUnit(wiring.Component):
             placed.input.valid.eq(places.valid & beats.valid & legal & ~bad),
             beat.target.eq(place.target),
             beat.address.eq(place.address),
-            beat.mask.eq(bank_mask(config, place)),
+            beat.bank.eq(place.bank),
             beat.word.eq(beats.payload.data),
             beat.last.eq(place.last),
             placed.output.ready.eq((target != Target.FEATURE) | self.feature.ready),
@@ -243,14 +243,14 @@ class LoadUnit(wiring.Component):
 
         lanes = 8 * config.lanes
         m.d.comb += [self.feature.valid.eq(self._writing & (target == Target.FEATURE)),
-                     self.feature.mask.eq(now.mask & ~early)]
+                     self.feature.mask.eq(bank_mask(config, now.bank) & ~early)]
         with m.If(self.feature.valid):
             m.d.sync += early.eq(Mux(self.feature.ready, 0, early | self.feature.granted))
+        words = [word[index * lanes:(index + 1) * lanes] for index in range(config.words_per_beat)]
         for bank in range(FEATURE_BANKS):
-            column = bank % config.words_per_beat
             m.d.comb += [
                 self.feature.address[bank].eq(now.address),
-                self.feature.data[bank].eq(word[column * lanes:(column + 1) * lanes]),
+                self.feature.data[bank].eq(Mux(now.bank[0] ^ bank & 1, words[-1], words[0])),
             ]
         for kind, port in ((Target.WEIGHT, self.weights), (Target.PARAMETER, self.parameters),
                            (Target.TABLE, self.table), (Target.TAPS, self.taps)):

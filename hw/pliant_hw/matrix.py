@@ -307,9 +307,8 @@ class MatrixUnit(wiring.Component):
         neighbours: list[Any] = []
         for neighbour in range(NEIGHBOURS if interpolates else 1):
             word: Any = Signal(lanes, name=f"word_{neighbour}")
-            bank = Cat(arrived.odd_x ^ (neighbour & 1), arrived.odd_y ^ (neighbour >> 1))
             m.d.comb += word.as_value().eq(Mux(
-                arrived.inside[neighbour], self.feature.data[bank],
+                arrived.inside[neighbour], self.feature.data[arrived.bank ^ neighbour],
                 arrived.tag.pad_value.replicate(config.lanes)))
             neighbours.append(word)
         if interpolates:

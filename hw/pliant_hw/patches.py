@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Post, Source
+from pliant.spec.sampling import FRACTION_BITS
 from pliant_hw.layouts import (
     FEATURE_READ_LATENCY,
     FeatureReadPort,
     feature_address_bits,
     instruction_layout,
 )
+from pliant_hw.patch_locator import (
+    PLACING,
+    PatchLocator,
+    patch_layout,
+    position_layout,
+    request_layout,
+    tap_address_bits,
+)
 from pliant_hw.pipeline import delayed, loaded
-from pliant_hw.products import PATCH_TAPS, row_products
+from pliant_hw.products import PATCH_TAPS
 from pliant_hw.streams import StreamBuffer, StreamQueue
+from pliant_hw.tap_displacer import DISPLACER_LATENCY, LEFT_BITS, TapDisplacer
 from pliant_hw.walker import COORDINATE_BITS, SIZE_BITS
 
 REQUESTS = 4
@@ -31,74 +41,41 @@ PATCHES = 16
 """Patches in flight."""
 
 
-def tap_address_bits(config: AcceleratorConfig) -> int:
-    """Return the width of an address in the tap buffer."""
-    return (config.tap_depth - 1).bit_length()
-
-
-def patch_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Return what is known of a patch besides its words.
-
-    `present` marks taps that belong to the window, `inside` those within the region. Tap (0, 0)
-    lies in the bank of parity `odd_y`, `odd_x`. `first` and `last` mark the ends of a window.
-    `pair`: the window is that of two outputs. `own`: the patch has a word of taps, `tap`; it has
-    none behind the first output's columns. `previous`: it is not the first of its row.
-    `starts`, `starts_group`: the window is the first of its instruction, of its lane group. `final`
-    marks the instruction's last patch.
-    """
-    return data.StructLayout({
-        "present": unsigned(PATCH_TAPS),
-        "inside": unsigned(PATCH_TAPS),
-        "odd_y": unsigned(1),
-        "odd_x": unsigned(1),
-        "first": unsigned(1),
-        "last": unsigned(1),
-        "pair": unsigned(1),
-        "own": unsigned(1),
-        "previous": unsigned(1),
-        "starts": unsigned(1),
-        "starts_group": unsigned(1),
-        "final": unsigned(1),
-        "tap": unsigned(tap_address_bits(config)),
-    })
-
-
-def request_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Return a patch with the banks that it needs and an address for each."""
-    return data.StructLayout({
-        "patch": patch_layout(config),
-        "need": unsigned(FEATURE_BANKS),
-        "address": data.ArrayLayout(unsigned(feature_address_bits(config)), FEATURE_BANKS),
-    })
-
-
 class PatchWalker(wiring.Component):
-    """Cuts the windows of a Post instruction into patches, one a cycle; latency 4.
+    """Cuts the windows of a Post instruction into patches, one a cycle; latency 5.
 
     Along an axis with odd dilation two taps lie in banks of different parity and go together; with
     even dilation a patch has one (:func:`pliant.spec.memory.patch_taps`). Where
     :func:`pliant.spec.memory.paired` says so, the windows of two outputs side by side are read as
     one, `stride_x` columns wider; an odd last output has its own.
 
+    Where taps are displaced, each is a patch of all lane groups, of which there is one round. A
+    configuration that displaces taps has DISPLACER_LATENCY and 1 more latency.
+
     Members
     -------
     start : In   pulse with a new `instruction`, which then holds still until `finished`
     instruction : In   decoded Post
     finished : Out   pulse: the last patch is on its way
+    offsets : In(stream)   see TapDisplacer; only if the configuration displaces taps
     request : Out(stream)   see request_layout
     """
 
     instruction: Any
     start: Signal
     finished: Signal
+    offsets: Any
     request: Any
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
+        self._displaces = config.displaced_groups > 0
+        offsets = {"offsets": In(stream.Signature(unsigned(8 * config.lanes)))}
         super().__init__({
             "start": In(1),
             "instruction": In(instruction_layout(Post)),
             "finished": Out(1),
+            **(offsets if self._displaces else {}),
             "request": Out(stream.Signature(request_layout(config))),
         })
 
@@ -106,11 +83,14 @@ class PatchWalker(wiring.Component):
         m = Module()
         config, post = self._config, self.instruction
         address_bits = feature_address_bits(config)
+        m.submodules.locator = locator = PatchLocator(config=config)
+        wiring.connect(m, locator.request, wiring.flipped(self.request))
         advance = Signal()  # all stages move together
-        m.d.comb += advance.eq(~self.request.valid | self.request.ready)
+        m.d.comb += advance.eq(locator.position.ready)
 
-        # Stage 0: counters. Window, output pixel, lane group; what is left of each counts down.
+        # Counters. Window, output pixel, lane group; what is left of each counts down.
         running = Signal()
+        there, step = Signal(), Signal()
         first, previous, starts, starts_group = Signal(), Signal(), Signal(), Signal()
         left_y, left_x = Signal(9), Signal(9)
         rows_left, columns_left, groups_left = Signal(SIZE_BITS), Signal(SIZE_BITS), Signal(12)
@@ -120,7 +100,8 @@ class PatchWalker(wiring.Component):
             Signal(signed(COORDINATE_BITS), name=name)
             for name in ("start_y", "start_x", "y", "x")
         )
-        two_y, two_x = post.dilation_y[0], post.dilation_x[0]
+        displaced = Signal()
+        two_y, two_x = Signal(), Signal()  # two taps go together
         pairs = Signal()  # the instruction computes outputs in pairs
         pair, next_pair, first_pair = Signal(), Signal(), Signal()
         pair_width = Signal(9)
@@ -133,11 +114,12 @@ class PatchWalker(wiring.Component):
         own = Signal()
         next_tap = Signal.like(tap)
         m.d.comb += [
+            step.eq(there & advance),
             last_x.eq(left_x <= 1 + two_x),
             last_tap.eq(last_x & (left_y <= 1 + two_y)),
             last_pixel.eq(last_column & last_row),
             last.eq(last_tap & last_pixel & last_group),
-            self.finished.eq(running & advance & last),
+            self.finished.eq(step & last),
             own.eq(left_x > Mux(pair, post.stride_x[:2], 0)),
             next_tap.eq(tap + own),
             first_pair.eq(pairs & (post.out_width != 1)),
@@ -145,7 +127,7 @@ class PatchWalker(wiring.Component):
             # A single output is an odd last one, so a pair is all that others can follow.
             next_pair.eq(Mux(last_column, first_pair, pairs & (columns_left != 3))),
         ]
-        with m.If(running & advance):
+        with m.If(step):
             m.d.sync += [left_x.eq(left_x - 1 - two_x), tap.eq(next_tap), first.eq(0),
                          previous.eq(1), x.eq(x + (post.dilation_x << two_x))]
             with m.If(last_x):
@@ -174,12 +156,15 @@ class PatchWalker(wiring.Component):
                                  group_base.eq(group_base + post.window_group_stride)]
             with m.If(last):
                 m.d.sync += running.eq(0)
-        several = (post.kernel_width > 1 + two_x) | (post.kernel_height > 1 + two_y)
+        several = ((post.kernel_width > 1 + post.dilation_x[0])
+                   | (post.kernel_height > 1 + post.dilation_y[0]))
+        plain = ~post.offsets.any() if self._displaces else 1
         paired = ((post.source == Source.DEPTHWISE) & (post.dilation_x == 1)
-                  & (post.stride_x <= 2) & several)
+                  & (post.stride_x <= 2) & several & plain)
         starting = Signal()
         m.d.sync += [starting.eq(self.start), pairs.eq(paired),
-                     pair_width.eq(post.kernel_width + post.stride_x)]
+                     pair_width.eq(post.kernel_width + post.stride_x),
+                     two_y.eq(post.dilation_y[0] & plain), two_x.eq(post.dilation_x[0] & plain)]
         with m.If(starting):
             m.d.sync += [
                 running.eq(1), first.eq(1), previous.eq(0), pair.eq(first_pair),
@@ -189,73 +174,59 @@ class PatchWalker(wiring.Component):
                 rows_left.eq(post.out_height), columns_left.eq(post.out_width),
                 groups_left.eq(post.groups), group_base.eq(post.window),
                 last_column.eq(one_column), last_row.eq(post.out_height == 1),
-                last_group.eq(post.groups == 1),
+                last_group.eq((post.groups == 1) | displaced),
                 tap.eq(post.taps), group_tap.eq(post.taps), start_y.eq(post.origin_y),
                 start_x.eq(post.origin_x), y.eq(post.origin_y), x.eq(post.origin_x),
             ]
 
-        # Stage 1: coordinates of both rows and columns; stage 2: bounds and products.
-        valid = Signal(2)
-        rows = [Signal(signed(COORDINATE_BITS), name=f"row_{index}") for index in range(2)]
-        columns = [Signal(signed(COORDINATE_BITS), name=f"column_{index}") for index in range(2)]
-        present_y, present_x = Signal(), Signal()
-        base = Signal(address_bits)
-        early: Any = Signal(patch_layout(config))
-        patch: Any = Signal(patch_layout(config))
-        row_offsets = [Signal(data.ArrayLayout(address_bits, 2), name=f"row_offset_{index}")
-                       for index in range(2)]
-        column_offsets = [Signal(address_bits, name=f"column_offset_{index}")
-                          for index in range(2)]
-        # The instruction may be another one by the time of stage 2.
-        height, width, row_stride = (
-            loaded(m, advance, field, name) for field, name in (
-                (post.height, "height"), (post.width, "width"),
-                (post.window_row_stride, "row_stride")))
-        products = [
-            row_products(m, row[1:SIZE_BITS], row_stride, f"row_product_{index}", address_bits)
-            for index, row in enumerate(rows)
+        position: Any = Signal(position_layout(config))
+        patch = position.patch
+        below, beside = two_y & (left_y > 1), two_x & (left_x > 1)
+        m.d.comb += [
+            position.y.eq(y), position.x.eq(x), position.base.eq(group_base),
+            *(position[name].eq(post[name]) for name in PLACING),
+            patch.displaced.eq(displaced),
+            patch.present.eq(Mux(
+                displaced, Cat(post.groups > group for group in range(PATCH_TAPS)),
+                Cat(1, beside, below, below & beside))),
+            patch.first.eq(first), patch.last.eq(last_tap),
+            patch.pair.eq(pair), patch.own.eq(own), patch.previous.eq(previous),
+            patch.starts.eq(starts), patch.starts_group.eq(starts_group),
+            patch.final.eq(last), patch.tap.eq(tap),
         ]
-        inside_y = [(row >= 0) & (row < height) for row in rows]
-        inside_x = [(column >= 0) & (column < width) for column in columns]
+        if not self._displaces:
+            m.d.comb += [there.eq(running), locator.position.valid.eq(there),
+                         locator.position.payload.eq(position)]
+            return m
+
+        # Patches go on with their taps' displacements; their instruction may be another one then.
+        m.submodules.displacer = displacer = TapDisplacer(config=config)
+        wiring.connect(m, wiring.flipped(self.offsets), displacer.offsets)
+        m.d.sync += displaced.eq(~plain)
+        m.d.comb += [
+            there.eq(running & displacer.available),
+            displacer.instruction.eq(post), displacer.advance.eq(advance),
+            displacer.step.eq(step), displacer.last_tap.eq(last_tap),
+            displacer.left_y.eq(left_y[:LEFT_BITS]), displacer.left_x.eq(left_x[:LEFT_BITS]),
+        ]
+        coming = Signal(DISPLACER_LATENCY)
+        for stage in range(DISPLACER_LATENCY):
+            position = loaded(m, advance, position, f"position_{stage}")
         with m.If(advance):
             m.d.sync += [
-                valid.eq(Cat(running, valid[0])),
-                rows[0].eq(y), rows[1].eq(y + post.dilation_y),
-                columns[0].eq(x), columns[1].eq(x + post.dilation_x),
-                present_y.eq(two_y & (left_y > 1)),
-                present_x.eq(two_x & (left_x > 1)),
-                base.eq(group_base),
-                early.odd_y.eq(y[0]), early.odd_x.eq(x[0]),
-                early.first.eq(first), early.last.eq(last_tap),
-                early.pair.eq(pair), early.own.eq(own), early.previous.eq(previous),
-                early.starts.eq(starts), early.starts_group.eq(starts_group),
-                early.final.eq(last), early.tap.eq(tap),
-                patch.eq(early),
-                patch.present.eq(Cat(1, present_x, present_y, present_y & present_x)),
-                patch.inside.eq(Cat(inside_y[i] & inside_x[j]
-                                    for i in range(2) for j in range(2))),
+                coming.eq(Cat(there, coming)),
+                locator.position.valid.eq(coming[-1]),
+                locator.position.payload.eq(position),
+                locator.position.payload.y.eq(_moved(position.y, displacer.moved_y)),
+                locator.position.payload.x.eq(_moved(position.x, displacer.moved_x)),
             ]
-            for index in range(2):
-                m.d.sync += [
-                    *(row_offsets[index][part].eq(products[index][part]) for part in range(2)),
-                    column_offsets[index].eq(base + columns[index][1:SIZE_BITS]),
-                ]
-
-            # Stage 3: to the banks.
-            request = self.request.payload
-            m.d.sync += [self.request.valid.eq(valid[1]), request.patch.eq(patch)]
-            for bank in range(FEATURE_BANKS):
-                second_row = patch.odd_y ^ (bank >> 1)
-                second_column = patch.odd_x ^ (bank & 1)
-                wanted = patch.present & patch.inside
-                m.d.sync += [
-                    request.need[bank].eq(wanted.bit_select(Cat(second_column, second_row), 1)),
-                    request.address[bank].eq(
-                        Mux(second_row, row_offsets[1][0], row_offsets[0][0])
-                        + Mux(second_row, row_offsets[1][1], row_offsets[0][1])
-                        + Mux(second_column, column_offsets[1], column_offsets[0])),
-                ]
         return m
+
+
+def _moved(start: Value, by: Value) -> Value:
+    """Return the pixel nearest to `start` moved by some sixteenths, half a pixel up."""
+    half = Const(1 << FRACTION_BITS - 1, FRACTION_BITS)
+    return (Cat(half, start).as_signed() + by) >> FRACTION_BITS
 
 
 class PatchReader(wiring.Component):
@@ -268,8 +239,8 @@ class PatchReader(wiring.Component):
     -------
     request : In(stream)   see request_layout
     feature_<bank> : Out(FeatureReadPort)   asks for this bank alone
-    patch : Out(stream)   {patch, words}: see patch_layout; word t is that of tap t, undefined
-        unless the tap is present and inside
+    patch : Out(stream)   {patch, words}: see patch_layout; word t is that of tap t, of a displaced
+        patch of lane group t, undefined unless it is present and inside
     wait_bank : Out   a bank is asked for and not free
     """
 
@@ -325,7 +296,8 @@ class PatchReader(wiring.Component):
         m.d.sync += ready.eq(room.all())
         by_parity = data.View(data.ArrayLayout(len(words[0]), FEATURE_BANKS), Cat(words))
         for tap in range(PATCH_TAPS):
-            bank = Cat(oldest.patch.odd_x ^ (tap & 1), oldest.patch.odd_y ^ (tap >> 1))
+            row = (tap >> 1) ^ oldest.patch.crossed if tap & 1 else tap >> 1
+            bank = Cat(oldest.patch.odd_x ^ (tap & 1), oldest.patch.odd_y ^ row)
             m.d.comb += self.patch.payload.words[tap].eq(by_parity[bank])
         return m
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Post
 from pliant.spec.numerics import Rounding
+from pliant.spec.sampling import Offsets
 from pliant_hw.layouts import (
     FEATURE_READ_LATENCY,
     FeatureReadPort,
@@ -32,19 +33,25 @@ RESIDUAL_WORDS = 32
 
 
 class ResidualReader(wiring.Component):
-    """Fetches residual words ahead of their use.
+    """Fetches residual words, and the offsets of displaced taps, ahead of their use.
+
+    Both go through one queue in the order of the instructions. An instruction's offsets have all
+    been taken before a value of a later one is issued, so that a word used is a residual one.
 
     Members
     -------
-    instruction : In(stream)   decoded Post with `add_enable`
+    instruction : In(stream)   decoded Post with `add_enable` or `offsets`
     feature : Out(FeatureReadPort)
-    available : Out   words that nobody has claimed are there: bit 0, one; bit 1, two
+    offsets : Out(stream)   words of offsets, all of a pixel one after another; only if the
+        configuration displaces taps
+    available : Out   residual words that nobody has claimed are there: bit 0, one; bit 1, two
     claim : In   a value that will use one is issued
     take : In   the oldest word is used now, `word` : Out
     """
 
     instruction: Any
     feature: Any
+    offsets: Any
     available: Signal
     claim: Signal
     take: Signal
@@ -52,9 +59,12 @@ class ResidualReader(wiring.Component):
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
+        self._displaces = config.displaced_groups > 0
+        offsets = {"offsets": Out(stream.Signature(unsigned(8 * config.lanes)))}
         super().__init__({
             "instruction": In(stream.Signature(instruction_layout(Post))),
             "feature": Out(FeatureReadPort(config)),
+            **(offsets if self._displaces else {}),
             "available": Out(2),
             "claim": In(1),
             "take": In(1),
@@ -67,13 +77,16 @@ class ResidualReader(wiring.Component):
         m.submodules.walker = walker = RectangleWalker(config=self._config)
         m.d.comb += [self.instruction.ready.eq(walker.rectangle.ready),
                      walker.rectangle.valid.eq(self.instruction.valid)]
+        word_bits = 8 * self._config.lanes
         m.submodules.words = words = SyncFIFOBuffered(
-            width=8 * self._config.lanes, depth=RESIDUAL_WORDS)
-        connect_rectangle(m, walker, instruction, "residual")
+            width=word_bits + self._displaces, depth=RESIDUAL_WORDS)
+        displaced = Signal()
+        connect_rectangle(m, walker, instruction, "residual", by_pixel=displaced, groups=Mux(
+            displaced, instruction.offset_groups, instruction.groups))
         position = walker.place
         # A request reserves its room before the arbitration, which ends in registers.
         request_layout = data.StructLayout(
-            {"bank": 2, "address": feature_address_bits(self._config)})
+            {"bank": 2, "address": feature_address_bits(self._config), "is_offset": 1})
         m.submodules.requests = requests = StreamBuffer(request_layout)
         asked = requests.output.payload
         reserved = Signal(range(RESIDUAL_WORDS + 1))
@@ -82,11 +95,13 @@ class ResidualReader(wiring.Component):
         unclaimed = Signal(range(RESIDUAL_WORDS + 1))  # less one if `claimed`
         claimed = Signal()
         request = Signal()
+        taken = Signal()
         m.d.comb += [
             room.eq(reserved != RESIDUAL_WORDS),
             requests.input.valid.eq(position.valid & room),
             requests.input.payload.bank.eq(position.payload.bank),
             requests.input.payload.address.eq(position.payload.address),
+            requests.input.payload.is_offset.eq(position.payload.by_pixel),
             position.ready.eq(requests.input.ready & room),
             reserve.eq(requests.input.valid & requests.input.ready),
             self.feature.valid.eq(requests.output.valid),
@@ -94,19 +109,29 @@ class ResidualReader(wiring.Component):
             requests.output.ready.eq(self.feature.ready),
             request.eq(self.feature.valid & self.feature.ready),
             self.available.eq(remaining(unclaimed, claimed)),
-            words.r_en.eq(self.take),
+            taken.eq(self.take),
+            words.r_en.eq(taken),
             self.word.eq(words.r_data),
         ]
         m.d.comb += [self.feature.address[bank].eq(asked.address)
                      for bank in range(FEATURE_BANKS)]
         arrived = delayed(m, request, FEATURE_READ_LATENCY, "arrived")
         bank = delayed(m, asked.bank, FEATURE_READ_LATENCY, "bank")
-        m.d.comb += [words.w_en.eq(arrived), words.w_data.eq(self.feature.data[bank])]
+        is_offset = delayed(m, asked.is_offset, FEATURE_READ_LATENCY, "is_offset")
+        m.d.comb += [words.w_en.eq(arrived),
+                     words.w_data.eq(Cat(self.feature.data[bank], is_offset))]
         m.d.sync += [
-            reserved.eq(reserved + reserve - self.take),
+            reserved.eq(reserved + reserve - taken),
             claimed.eq(self.claim),
-            unclaimed.eq(unclaimed + arrived - claimed),
+            unclaimed.eq(unclaimed + (arrived & ~is_offset) - claimed),
         ]
+        if self._displaces:
+            m.d.comb += [
+                displaced.eq(instruction.offsets != Offsets.NONE),
+                self.offsets.valid.eq(words.r_rdy & words.r_data[-1]),
+                self.offsets.payload.eq(words.r_data),
+                taken.eq(self.take | (self.offsets.valid & self.offsets.ready)),
+            ]
         return m
 
 

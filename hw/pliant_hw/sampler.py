@@ -135,8 +135,7 @@ class Sampler(wiring.Component):
             sample.valid.eq(walker.position.valid),
             walker.position.ready.eq(sample.ready),
             out.need.eq(Mux(position.inside, 1 << position.bank, 0)),
-            out.odd_x.eq(position.bank[0]), out.odd_y.eq(position.bank[1]),
-            out.inside.eq(position.inside),
+            out.bank.eq(position.bank), out.inside.eq(position.inside),
             out.inner_first.eq(position.inner_first), out.first.eq(position.first),
             out.last.eq(position.last), out.tag.eq(position.tag),
         ]

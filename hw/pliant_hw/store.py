@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,6 +21,7 @@ from pliant_hw.layouts import (
     feature_address_bits,
     instruction_layout,
 )
+from pliant_hw.pipeline import delayed
 from pliant_hw.streams import StreamBuffer, StreamQueue
 from pliant_hw.transfer import MEMORY_SIDE, REGION, RegionWalker, RunWalker, bank_mask
 
@@ -141,11 +142,9 @@ class StoreUnit(wiring.Component):
         """
         config = self._config
         region = walker.beats.payload
-        address_bits = feature_address_bits(config)
         # A request reserves its room before the arbitration, which ends in registers.
         m.submodules.requests = requests = StreamBuffer(data.StructLayout({
-            "address": address_bits, "mask": FEATURE_BANKS,
-            "odd_row": 1, "odd_column": 1, "last": 1,
+            "address": feature_address_bits(config), "bank": 2, "last": 1,
         }))
         place = requests.output.payload
         reserved = Signal(range(DATA_BEATS + 1))
@@ -158,13 +157,11 @@ class StoreUnit(wiring.Component):
             permitted.eq(room & ~region.outside & ~bad),
             requests.input.valid.eq(walker.beats.valid & permitted),
             requests.input.payload.address.eq(region.address),
-            requests.input.payload.mask.eq(bank_mask(config, region)),
-            *(requests.input.payload[name].eq(region[name])
-              for name in ("odd_row", "odd_column", "last")),
+            *(requests.input.payload[name].eq(region[name]) for name in ("bank", "last")),
             walker.beats.ready.eq(requests.input.ready & permitted),
             reserve.eq(requests.input.valid & requests.input.ready),
             self.feature.valid.eq(requests.output.valid),
-            self.feature.mask.eq(place.mask & ~early),
+            self.feature.mask.eq(bank_mask(config, place.bank) & ~early),
             *(self.feature.address[bank].eq(place.address) for bank in range(FEATURE_BANKS)),
             accepted.eq(self.feature.valid & self.feature.ready),
             requests.output.ready.eq(self.feature.ready),
@@ -177,28 +174,31 @@ class StoreUnit(wiring.Component):
             m.d.sync += [bad.eq(1), bad_index.eq(region.index)]
 
         # What belongs to the read whose words arrive FEATURE_READ_LATENCY cycles later.
-        arriving: Value = Cat(accepted, place.last, place.odd_column, place.odd_row,
-                              early[:2] | early[2:],
-                              Mux(self.feature.valid & ~self.feature.ready,
-                                  self.feature.granted[:2] | self.feature.granted[2:], 0))
-        for stage in range(FEATURE_READ_LATENCY):
-            following = Signal(8, name=f"arriving_{stage}")
-            m.d.sync += following.eq(arriving)
-            arriving = following
-        arrived, last, odd_column, odd_row = arriving[:4]
-        was_early, is_early = arriving[4:6], arriving[6:8]
+        granted = self.feature.granted
+        what: Any = Signal(data.StructLayout(
+            {"bank": 2, "last": 1, "was_early": 2, "is_early": 2}))
+        m.d.comb += [
+            what.bank.eq(place.bank), what.last.eq(place.last),
+            what.was_early.eq(early[:2] | early[2:]),
+            what.is_early.eq(Mux(
+                self.feature.valid & ~self.feature.ready, granted[:2] | granted[2:], 0)),
+        ]
+        arrived = delayed(m, accepted, FEATURE_READ_LATENCY, "arrived")
+        now: Any = what.shape()(delayed(m, what.as_value(), FEATURE_READ_LATENCY, "what"))
         words = []
-        for x in range(2):
-            word = Mux(odd_row, self.feature.data[2 + x], self.feature.data[x])
-            kept = Signal(8 * config.lanes, name=f"kept_{x}", reset_less=True)
-            with m.If(is_early[x]):
-                m.d.sync += kept.eq(word)
-            words.append(Mux(was_early[x], kept, word))
-        word = Cat(*words) if config.words_per_beat == 2 else Mux(odd_column, words[1], words[0])
+        for index in range(config.words_per_beat):
+            bank = now.bank ^ index
+            word = self.feature.data[bank]
+            if config.words_per_beat > 1:
+                kept = Signal(8 * config.lanes, name=f"kept_{index}", reset_less=True)
+                with m.If(now.is_early.bit_select(bank[0], 1)):
+                    m.d.sync += kept.eq(word)
+                word = Mux(now.was_early.bit_select(bank[0], 1), kept, word)
+            words.append(word)
         m.d.comb += [
             beats.input.valid.eq(arrived),
-            beats.input.payload.data.eq(word),
-            beats.input.payload.last.eq(last),
+            beats.input.payload.data.eq(Cat(words)),
+            beats.input.payload.last.eq(now.last),
         ]
 
         m.d.comb += self.fault.unit.eq(FaultUnit.STORE)

@@ -48,19 +48,21 @@ REGION = data.StructLayout({
 REGION_BEAT = data.StructLayout({
     "address": unsigned(REGION_ADDRESS_BITS),
     "outside": unsigned(1),
-    "odd_row": unsigned(1),
-    "odd_column": unsigned(1),
+    "bank": unsigned(2),
     "last": unsigned(1),
     "target": unsigned(_WIDTHS["target"]),
     "index": unsigned(INDEX_BITS),
 })
-"""Where one beat lies; `outside`: beyond its memory. `odd_column` is 0 for beats of two words."""
+"""Where one beat lies; `outside`: beyond its memory.
+
+In a feature region its first word is in `bank`, and a second one in ``bank ^ 1``.
+"""
 
 
-def bank_mask(config: AcceleratorConfig, beat: Any) -> Any:
-    """Return the feature banks that a REGION_BEAT touches."""
-    columns = Const(0b11, 2) if config.words_per_beat == 2 else Const(1, 2) << beat.odd_column
-    return (columns << Cat(Const(0, 1), beat.odd_row))[:FEATURE_BANKS]
+def bank_mask(config: AcceleratorConfig, bank: Any) -> Any:
+    """Return the feature banks of a beat whose first word is in `bank`."""
+    touched = Cat(0, bank[1]) if config.words_per_beat == 2 else bank
+    return (Const((1 << config.words_per_beat) - 1, 2) << touched)[:FEATURE_BANKS]
 
 
 class RunWalker(wiring.Component):
@@ -193,8 +195,7 @@ class RegionWalker(wiring.Component):
             beats.valid.eq(valid),
             beat.address.eq(address),
             beat.outside.eq(self._outside(m, region.target, address)),
-            beat.odd_row.eq(odd_row),
-            beat.odd_column.eq(odd_column),
+            beat.bank.eq(Cat(odd_column, odd_row) ^ group_start[:2]),
             beat.last.eq(last_column & last_row & last_group),
             beat.target.eq(region.target),
             beat.index.eq(region.index),

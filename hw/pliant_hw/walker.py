@@ -222,7 +222,7 @@ class Walker(wiring.Component):
                 valid.eq(running),
                 row_low.eq(low), row_high.eq(high),
                 column.eq(group_base + x[1:SIZE_BITS + 1]),
-                flags.bank.eq(Cat(x[0], y[0])),
+                flags.bank.eq(Cat(x[0], y[0]) ^ group_base[:2]),
                 flags.inside.eq((y >= 0) & (y < nest.height) & (x >= 0) & (x < nest.width)),
                 flags.inner_first.eq((inner_x == 0) & (inner_y == 0)),
                 flags.first.eq(first),

@@ -88,9 +88,9 @@ def expected_writes(config: AcceleratorConfig, load: Load, data: bytearray) -> M
     for group in range(load.groups):
         for y in range(load.rows):
             for x in range(load.row_beats * config.words_per_beat):
-                address = (load.destination + group * load.group_stride
-                           + (y >> 1) * load.row_stride + (x >> 1))
-                key = (Target.FEATURE, bank_of(y, x), address)
+                start = load.destination + group * load.group_stride
+                address = start + (y >> 1) * load.row_stride + (x >> 1)
+                key = (Target.FEATURE, bank_of(start, y, x), address)
                 result[key] = int.from_bytes(next(words), "little")
     assert next(words, None) is None
     return result

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pliant.spec.config import PRESETS
+from pliant.spec.config import FEATURE_BANKS, PRESETS
 from pliant.spec.memory import bank_of
 from pliant_hw.layouts import feature_address_bits
 from pliant_hw.rectangle import RECTANGLE, RectangleWalker
@@ -25,22 +25,29 @@ def random_rectangle(random: np.random.Generator) -> Rectangle:
     if random.random() < 0.3:  # blocks
         rectangle |= {name: rectangle[name] & ~1 for name in ("y", "x")}
         rectangle["pixels"] = int(random.integers(1, 16))
+    rectangle["by_pixel"] = int(random.random() < 0.5)
     return rectangle | {name: int(random.integers(1, high + 1)) if random.random() < 0.7 else 1
                         for name, high in (("groups", 3), ("height", 4), ("width", 5))}
 
 
 def places(rectangle: Rectangle) -> list[tuple[int, int, int, int]]:
-    """Return bank, address, `last` and `pixels` of every pixel or block, in order."""
+    """Return bank, address, `last` and banks of `pixels` of every pixel or block, in order."""
     found = []
     pixels = rectangle["pixels"]
     step = 2 if pixels else 1
-    for group, row, column in np.ndindex(*(rectangle[name] for name in
-                                           ("groups", "height", "width"))):
+    counts = rectangle["groups"], rectangle["height"], rectangle["width"]
+    steps = list(np.ndindex(*counts))
+    if rectangle["by_pixel"]:
+        steps.sort(key=lambda at: (*at[1:], at[0]))
+    for group, row, column in steps:
         y, x = rectangle["y"] + step * row, rectangle["x"] + step * column
-        address = (rectangle["base"] + group * rectangle["group_stride"]
-                   + (y >> 1) * rectangle["row_stride"] + (x >> 1))
-        found.append((bank_of(y, x), address % (1 << feature_address_bits(CONFIG)), 0, pixels))
-    found[-1] = (*found[-1][:2], 1, pixels)
+        start = rectangle["base"] + group * rectangle["group_stride"]
+        address = start + (y >> 1) * rectangle["row_stride"] + (x >> 1)
+        banks = sum((pixels >> pixel & 1) << bank_of(start, pixel >> 1, pixel & 1)
+                    for pixel in range(FEATURE_BANKS))
+        found.append((bank_of(start, y, x), address % (1 << feature_address_bits(CONFIG)), 0,
+                      banks))
+    found[-1] = (*found[-1][:2], 1, found[-1][3])
     return found
 
 

@@ -88,9 +88,9 @@ def apply_store(
     for group in range(store.groups):
         for y in range(store.rows):
             for x in range(store.row_beats * config.words_per_beat):
-                address = (store.source + group * store.group_stride
-                           + (y >> 1) * store.row_stride + (x >> 1))
-                stream += words[bank_of(y, x)][address].to_bytes(config.lanes, "little")
+                start = store.source + group * store.group_stride
+                address = start + (y >> 1) * store.row_stride + (x >> 1)
+                stream += words[bank_of(start, y, x)][address].to_bytes(config.lanes, "little")
     size = config.axi_data_bytes * store.run_beats
     start = SEGMENTS[store.segment] + store.offset - BASE
     for block in range(store.blocks):

@@ -30,8 +30,9 @@ class Features:
         self, base: int, group_stride: int, row_stride: int, group: int, y: int, x: int
     ) -> tuple[int, int]:
         """Return (bank, address) of a word of a region."""
-        address = base + group * group_stride + (y >> 1) * row_stride + (x >> 1)
-        return bank_of(y, x), address % self.words.shape[1]
+        start = base + group * group_stride
+        address = start + (y >> 1) * row_stride + (x >> 1)
+        return bank_of(start, y, x), address % self.words.shape[1]
 
 
 def pixels(instruction: Matrix | Post) -> Iterator[tuple[int, int]]:

@@ -51,9 +51,9 @@ def positions(nest: dict[str, int], tag: int) -> Iterator[dict[str, int]]:
             "last": int([group + 1, oy + 1, ox + 1, iy + 1, ix + 1] == shape),
         }
         if y >= 0 and x >= 0:  # rectangles have no bounds of their own
-            address = (nest["base"] + group * nest["group_stride"]
-                       + (y >> 1) * nest["row_stride"] + (x >> 1))
-            position |= {"bank": bank_of(y, x), "address": address % CONFIG.feature_depth}
+            start = nest["base"] + group * nest["group_stride"]
+            address = start + (y >> 1) * nest["row_stride"] + (x >> 1)
+            position |= {"bank": bank_of(start, y, x), "address": address % CONFIG.feature_depth}
         yield position
 
 
