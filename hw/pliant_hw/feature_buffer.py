@@ -21,7 +21,8 @@ class FeatureBuffer(wiring.Component):
     the same port asks for; its request is accepted when it gets them all. So one client has a bank
     of a port in a cycle: the read port serves `readers`, the write port `writers` and, in cycles in
     which none of them wants the bank, `write_port_readers`. Latency of a read by either port:
-    FEATURE_READ_LATENCY (2). A write is visible to reads accepted in the next cycle or later.
+    FEATURE_READ_LATENCY (2). A write is visible to reads accepted in the next cycle or later; of a
+    word that is written in the same cycle a read returns anything.
 
     Parameters
     ----------
@@ -59,7 +60,11 @@ class FeatureBuffer(wiring.Component):
         word = 8 * self._config.lanes
 
         for bank in range(FEATURE_BANKS):
-            memory: Memory[Any, Any] = Memory(shape=word, depth=self._config.feature_depth, init=[])
+            # The attribute is Vivado's (UG901): a port that reads and writes need not keep what it
+            # has read for the sake of the other one's order.
+            memory: Memory[Any, Any] = Memory(
+                shape=word, depth=self._config.feature_depth, init=[],
+                attrs={"rw_addr_collision": "no"})
             m.submodules[f"bank_{bank}"] = memory
             port = memory.read_port()
             m.d.comb += [port.addr.eq(self._address(m, readers, bank, f"read_address_{bank}")),

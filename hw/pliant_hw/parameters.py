@@ -145,12 +145,12 @@ class ParameterUnit(wiring.Component):
         m.d.comb += behind.eq(following + 1)
         with m.If(self.advance):
             m.d.sync += following.eq(behind)
-            if length > 1:
-                returns = Signal(length)
-                with m.If(reading & last_word):
-                    m.d.sync += returns.bit_select(fetched[:-1], 1).eq(together & (left == 1))
-                with m.If(~self.release & returns.bit_select(following[:-1], 1)):
-                    m.d.sync += following.eq(oldest)
+        if length > 1:
+            returns = Signal(length)
+            with m.If(reading & last_word):
+                m.d.sync += returns.bit_select(fetched[:-1], 1).eq(together & (left == 1))
+            with m.If(self.advance & ~self.release & returns.bit_select(following[:-1], 1)):
+                m.d.sync += following.eq(oldest)
         with m.If(freed):
             m.d.sync += oldest.eq(behind)
         for index in range(words):

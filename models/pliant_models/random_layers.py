@@ -52,11 +52,14 @@ MAX_DEFORMABLE_WORK = 2e6
 MAX_DEFORMABLE_KERNEL = 4
 """Offsets of larger ones do not fit the small configurations."""
 
+MAX_CHANNELS = 70
+"""Of inputs, unless it is said otherwise."""
+
 Drawn = TypeVar("Drawn")
 
 
 def random_layer(
-    seed: int, *, multiplier_bits: int, max_size: int = 30, max_channels: int = 70,
+    seed: int, *, multiplier_bits: int, max_size: int = 30, max_channels: int = MAX_CHANNELS,
     kind: str | None = None,
 ) -> Graph:
     """Return a random graph; equal arguments give equal graphs.

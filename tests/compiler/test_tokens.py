@@ -105,11 +105,12 @@ def touched(
         reads |= _words(i.residual, i.residual_group_stride, i.residual_row_stride,
                         i.offset_groups if i.offsets else i.groups,
                         ((i.residual_y + y, i.residual_x + x) for y, x in pixels))
+    written = pixels if not i.upsample else [
+        (2 * y + bit // 2, 2 * x + bit % 2) for y, x in pixels for bit in range(4)
+        if i.upsample >> bit & 1]
     return reads, _words(
         i.destination, i.destination_group_stride, i.destination_row_stride, i.groups,
-        ((i.destination_y + y, i.destination_x + x) for y, x in (
-            (2 * y + bit // 2, 2 * x + bit % 2) if i.upsample else (y, x)
-            for y, x in pixels for bit in range(4) if i.upsample >> bit & 1 or not (i.upsample or bit))))
+        ((i.destination_y + y, i.destination_x + x) for y, x in written))
 
 
 def _words(

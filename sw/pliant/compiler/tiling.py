@@ -136,13 +136,16 @@ def _check_displacements(geometry: Geometry) -> None:
 def _does_not_fit(geometry: Geometry) -> CompileError:
     config = geometry.config
     height, width = geometry.rows.largest(1), geometry.columns.largest(config.words_per_beat)
-    size = region_strides(height, width)[0] + _output_size(geometry, 1, config.words_per_beat, 1)
+    pixels = config.words_per_beat
+    size = region_strides(height, width)[0] + _output_size(geometry, 1, pixels, 1)
+    beside = "offsets and " if geometry.displacement_groups else ""
+    size += region_strides(1, pixels)[0] * sum(geometry.displacement_groups)
     return CompileError(
         geometry.operation.name,
-        f"its smallest tile, {height}x{width} pixels of {config.lanes} channels and what comes "
-        f"out, takes {size} addresses ({size * 4 * config.lanes} bytes) of the feature buffer, "
-        f"feature_depth of {config.name!r} is {config.feature_depth} ({config.feature_bytes} "
-        "bytes)", "use a smaller window or a configuration with a larger feature_depth")
+        f"its smallest tile, {height}x{width} pixels of {config.lanes} channels, {beside}what "
+        f"comes out, takes {size} addresses ({size * 4 * config.lanes} bytes) of the feature "
+        f"buffer, feature_depth of {config.name!r} is {config.feature_depth} "
+        f"({config.feature_bytes} bytes)", "use a smaller window or a configuration with a larger feature_depth")
 
 
 def _candidates(geometry: Geometry, placement: Placement) -> Iterator[Tiling]:
