@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth import Cat, Module, Mux, Shape, Signal, Value, signed
 
 
@@ -38,12 +40,12 @@ def stages(m: Module, valid: Value, latency: int, name: str = "valid") -> list[V
     return taps
 
 
-def remaining(count: Value, taken: Value) -> Value:
-    """Return whether one (bit 0) and two (bit 1) are left of `count` when `taken` has gone.
+def remaining(count: Value, taken: Value, wanted: Sequence[int] = (1, 2)) -> Value:
+    """Return, a bit for each of `wanted`, whether so many are left of `count` less `taken`.
 
     So a count may be taken from one cycle late, where what takes comes late in its own cycle.
     """
-    return Cat((count > 1) | ((count == 1) & ~taken), (count > 2) | ((count == 2) & ~taken))
+    return Cat((count > number) | ((count == number) & ~taken) for number in wanted)
 
 
 def clip(m: Module, value: object, low: object, high: object, result: Signal) -> None:

@@ -121,6 +121,11 @@ class PostProcessor(wiring.Component):
         unfinished, unloaded, unread, unwritten = Signal(), Signal(), Signal(), Signal()
         in_flight = Signal(range(MAX_IN_FLIGHT + 1))
         copying = Signal()
+        displaced = Signal()  # the instruction offered is one with offsets
+        if source.displaces:
+            m.d.comb += [displaced.eq(offered.offsets.any()),
+                         parameters.request.payload.together.eq(displaced)]
+            wiring.connect(m, residuals.offsets, source.offsets)
         m.d.comb += [
             parameters.request.valid.eq(self.instruction.valid & ~requested),
             parameters.request.payload.first.eq(offered.parameters),
@@ -142,7 +147,7 @@ class PostProcessor(wiring.Component):
                 m.d.sync += waiting.eq(0)
         with m.If(accept):
             m.d.sync += [current.eq(offered), requested.eq(0), unfinished.eq(1), unloaded.eq(1),
-                         unread.eq(offered.add_enable), unwritten.eq(1)]
+                         unread.eq(offered.add_enable | displaced), unwritten.eq(1)]
 
         # Values in: a value needs room behind the pipeline, its residual and its parameters.
         room = Signal(range(OUTPUT_WORDS + 1), init=OUTPUT_WORDS)  # less one if `issued`
@@ -151,7 +156,7 @@ class PostProcessor(wiring.Component):
         m.d.comb += [
             source.start.eq(start),
             source.instruction.eq(current),
-            source.room.eq(remaining(room, issued)),
+            source.room.eq(remaining(room, issued, source.words_at_once)),
             source.residuals.eq(residuals.available),
             source.parameters.eq(parameters.available),
             self.read_valid.eq(source.read_valid),
@@ -169,6 +174,7 @@ class PostProcessor(wiring.Component):
         # The pipeline. Its controls change as the first word of an instruction comes by.
         m.d.comb += [
             parameters.advance.eq(source.load_parameters),
+            parameters.release.eq(source.release_parameters),
             requantizer.valid.eq(source.valid),
             requantizer.values.eq(source.values),
             requantizer.parameters.eq(parameters.parameters),
@@ -199,7 +205,9 @@ class PostProcessor(wiring.Component):
         ]
 
         # Words out.
-        connect_rectangle(m, walker, current, "destination", pixels=current.upsample)
+        by_pixel = current.offsets.any() if source.displaces else 0
+        connect_rectangle(m, walker, current, "destination", pixels=current.upsample,
+                          by_pixel=by_pixel)
         position = walker.place.payload
         m.d.comb += [
             walker.rectangle.valid.eq(unwritten),

@@ -1,4 +1,4 @@
-"""Reduces one lane of a patch: a maximum, or sums of products for one or two outputs."""
+"""Reduces one lane of a patch: a maximum, or sums of products for one, two or four outputs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,44 @@ REDUCER_LATENCY = 5
 """Operands; packed weights; products; pairs of taps; their sum."""
 
 WEIGHTS = data.StructLayout({
-    "depthwise": unsigned(1),
     "own": unsigned(1),
-    "previous": unsigned(1),
-    "pair": unsigned(1),
-    "stride_two": unsigned(1),
+    "ones": unsigned(1),
+    "even": unsigned(1),
+    "odd": unsigned(1),
+    "same": unsigned(1),
+    "right": unsigned(1),
+    "left": unsigned(1),
+    "alone": unsigned(1),
 })
-"""Which weights a patch is multiplied by.
+"""Where a patch's weights come from; see :func:`weights_of`.
 
-`depthwise`: those of the tap memory (else ones: a sum). `own`: its tap word belongs to the patch;
-otherwise the patch lies behind the columns of the first output. `pair`: two outputs share the
-patch; the second one's weights are the first one's, `stride_two` or one column further left, so
-they lie in this tap word and the one before; `previous`: that one is of the same patch row.
+`own`: its tap word, which is kept for the next patch. For the first output, `ones`: 1 for each tap
+present; `even`, `odd`: the tap's own weight, for taps of the left and of the right column. For the
+second one, of the tap word before, `same`: the tap's weight; `right`: for left taps, the one to the
+right; of this tap word, `left`: for right taps, the one to the left; `alone`: for right taps, their
+own.
 """
+
+
+def weights_of(patch: Any, depthwise: Value, stride_two: Value) -> dict[str, Value]:
+    """Return WEIGHTS for a patch (see `patch_layout`); its taps weigh one unless `depthwise`.
+
+    A pair's second output has the first one's weights, `stride_two` or one column further left. Of
+    a displaced patch each product is of another output: two are formed with the weights of the
+    first output, two with those of the second, so that no two need be told apart in one sum.
+    """
+    second = depthwise & patch.pair
+    before = second & patch.previous
+    return {
+        "own": patch.own,
+        "ones": ~depthwise,
+        "even": depthwise & patch.own,
+        "odd": depthwise & patch.own & ~patch.displaced,
+        "same": before & stride_two,
+        "right": before & ~stride_two,
+        "left": second & patch.own & ~stride_two,
+        "alone": patch.displaced,
+    }
 
 
 def pack(first: Any, second: Any) -> Any:
@@ -58,6 +83,8 @@ class LaneReducer(wiring.Component):
     ----------
     slices : int
         Taps in DSP slices, the first ones: 0 to PATCH_TAPS.
+    displaces : bool
+        Patches may be displaced: their products are those of four outputs.
 
     Members
     -------
@@ -68,6 +95,11 @@ class LaneReducer(wiring.Component):
     maximum : In   beside the last stage: the maximum is wanted
     first : Out   sum or maximum of the patch for the (first) output
     second : Out, carry : Out   sum for the second output, less `carry`; one cycle after `first`
+
+    If it displaces:
+
+    displaced : In   beside `maximum`: `first` and `second` are the products of taps 0 and 1
+    third, fourth : Out   those of taps 2 and 3, beside `first`; undefined for other patches
     """
 
     words: Any
@@ -81,11 +113,15 @@ class LaneReducer(wiring.Component):
     first: Signal
     second: Signal
     carry: Signal
+    displaced: Signal
+    third: Signal
+    fourth: Signal
 
-    def __init__(self, *, slices: int) -> None:
+    def __init__(self, *, slices: int, displaces: bool) -> None:
         self._slices = slices
+        self._displaces = displaces
         tap = data.ArrayLayout(signed(8), PATCH_TAPS)
-        total = signed(PRODUCT_BITS + 2)
+        product, total = signed(PRODUCT_BITS), signed(PRODUCT_BITS + 2)
         super().__init__({
             "enable": In(REDUCER_LATENCY + 1),
             "words": In(tap),
@@ -98,12 +134,14 @@ class LaneReducer(wiring.Component):
             "first": Out(total),
             "second": Out(total),
             "carry": Out(1),
+            **({"displaced": In(1), "third": Out(product), "fourth": Out(product)}
+               if displaces else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         weights = self.weights
-        shifted = self._previous_column(m)
+        seconds = self._second_weights(m)
         features, products = [], []
         for tap in range(PATCH_TAPS):
             feature = self._operand(f"feature_{tap}")
@@ -112,9 +150,9 @@ class LaneReducer(wiring.Component):
             with m.If(self.enable[0]):
                 m.d.sync += [
                     feature.eq(Mux(self.present[tap], inside, INT8_MIN)),
-                    first.eq(Mux(weights.depthwise, Mux(weights.own, self.taps[tap], 0),
-                                 self.present[tap])),
-                    second.eq(Mux(weights.pair, shifted[tap], 0)),
+                    first.eq(_where(weights.odd if tap & 1 else weights.even, self.taps[tap])
+                             | (weights.ones & self.present[tap])),
+                    second.eq(seconds[tap]),
                 ]
             multiplied = self._operand(f"multiplied_{tap}")
             with m.If(self.enable[1]):
@@ -157,16 +195,17 @@ class LaneReducer(wiring.Component):
     def _operand(self, name: str) -> Signal:
         return Signal(signed(8), name=name, reset_less=True)
 
-    def _previous_column(self, m: Module) -> list[Value]:
-        """Return the weights for the second output, those one or two columns further left."""
+    def _second_weights(self, m: Module) -> list[Value]:
+        """Return the weights for the second output."""
         weights = self.weights
         held: Any = Signal(self.taps.shape(), reset_less=True)
         with m.If(self.enable[0] & weights.own):
             m.d.sync += held.eq(self.taps)
-        previous = [Mux(weights.previous, held[tap], 0) for tap in range(PATCH_TAPS)]
         return [
-            Mux(weights.stride_two, previous[tap],
-                Mux(weights.own, self.taps[tap - 1], 0) if tap & 1 else previous[tap + 1])
+            _where(weights.same, held[tap]) | (
+                _where(weights.left, self.taps[tap - 1]) | (
+                    _where(weights.alone, self.taps[tap]) if self._displaces else 0)
+                if tap & 1 else _where(weights.right, held[tap + 1]))
             for tap in range(PATCH_TAPS)
         ]
 
@@ -196,13 +235,25 @@ class LaneReducer(wiring.Component):
                     seconds[index].eq(add_with_carry(high[a], high[b], borrowed[a])),
                 ]
             m.d.sync += owed.eq(Cat(borrowed[1], borrowed[3]))
+        # Of displaced patches, of which a product is either the first or the second of its tap, no
+        # half is of two outputs.
+        others: list[Value] = [firsts[1], seconds[1]]
+        if self._displaces:
+            others = [Mux(self.displaced, 0, other) for other in others]
         with m.If(self.enable[4]):
             m.d.sync += [
-                self.first.eq(Mux(self.maximum, largest, firsts[0] + firsts[1])),
-                second.eq(add_with_carry(seconds[0], seconds[1], owed[0])), carry.eq(owed[1]),
+                self.first.eq(Mux(self.maximum, largest, firsts[0] + others[0])),
+                second.eq(add_with_carry(seconds[0], others[1], owed[0])), carry.eq(owed[1]),
             ]
+            if self._displaces:
+                m.d.sync += [self.third.eq(firsts[1]), self.fourth.eq(seconds[1])]
         with m.If(self.enable[5]):
             m.d.sync += [self.second.eq(second), self.carry.eq(carry)]
+
+
+def _where(condition: Value, value: Value) -> Value:
+    """Return `value`, signed, or 0: one of several that are combined by an or."""
+    return (value.as_unsigned() & condition.replicate(len(value))).as_signed()
 
 
 def _larger(result: Signal, a: Value, b: Value) -> Any:

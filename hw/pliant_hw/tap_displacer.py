@@ -164,7 +164,7 @@ class TapDisplacer(wiring.Component):
                                  ("x", self.left_x, post.kernel_width)):
             anchor = Signal(signed(LEFT_BITS), name=f"anchor_{axis}", reset_less=True)
             with m.If(self.advance):
-                m.d.sync += anchor.eq(Mux(scaled, size[1:LEFT_BITS] + 1 - left, displaced))
+                m.d.sync += anchor.eq(Mux(scaled, (size[:LEFT_BITS] + 1)[1:] - left, displaced))
             anchors.append(anchor)
         with m.If(self.advance):
             m.d.sync += pair.eq(Cat(held.pair[:8], Mux(scaled, held.pair[:8], held.pair[8:])))

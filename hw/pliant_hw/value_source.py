@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, wiring
+from amaranth import Array, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
+from pliant.spec.config import DISPLACED_TAPS, FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Post, Source
+from pliant.spec.sampling import MAX_SCALED_KERNEL
 from pliant_hw.accumulators import ACCUMULATOR_READ_LATENCY
 from pliant_hw.beat_memory import BeatMemory
 from pliant_hw.layouts import BeatWritePort, FeatureReadPort, instruction_layout
 from pliant_hw.patches import PatchReader, PatchWalker
 from pliant_hw.pipeline import add_with_carry, delayed, stages
 from pliant_hw.products import PATCH_TAPS, depthwise_slices
-from pliant_hw.reduction import REDUCER_LATENCY, LaneReducer
+from pliant_hw.reduction import (
+    PRODUCT_BITS,
+    REDUCER_LATENCY,
+    WEIGHTS,
+    LaneReducer,
+    weights_of,
+)
 from pliant_hw.walker import SIZE_BITS
 
 SOURCE_LATENCY = REDUCER_LATENCY + 2
 """From the issue of a value to the value: the patch's words, its reduction, the window's."""
+
+DISPLACED_BITS = PRODUCT_BITS + (max(MAX_SCALED_KERNEL ** 2, DISPLACED_TAPS) - 1).bit_length() - 1
+"""Signed; a sum of as many products as a window with offsets can have, 2**14 at most each (21)."""
 
 
 class ValueSource(wiring.Component):
@@ -28,8 +38,10 @@ class ValueSource(wiring.Component):
 
     One word a cycle from the accumulators; one patch of up to 2x2 taps a cycle from the feature
     buffer, so a 2x2 window takes one cycle, a 3x3 window four. Depthwise outputs side by side
-    share patches, see :func:`pliant.spec.memory.row_patches`. Between two instructions are 3
-    cycles in which nothing is issued, 10 more where accumulators follow windows or the reverse.
+    share patches, see :func:`pliant.spec.memory.row_patches`. A displaced patch is one tap of up to
+    four lane groups; their values come one after the other, beside the taps of the next window.
+    Between two instructions are 3 cycles in which nothing is issued, 10 more where accumulators
+    follow windows or the reverse.
 
     Members
     -------
@@ -37,16 +49,18 @@ class ValueSource(wiring.Component):
         then holds still until its first value has come out and `finished` comes
     instruction : In   decoded Post
     finished : Out   pulse: all patches have been asked for, or all values issued
-    room, residuals : In   values that may be issued, residual words for them: bit 0, one; bit 1,
-        two; `parameters` : In   a lane group's first value may be issued
+    room : In   so many values may be issued, a bit for each of `words_at_once`
+    residuals : In   residual words for them: bit 0, one; bit 1, two
+    parameters : In   a lane group's first value may be issued, or with offsets an instruction's
     issue : Out   a value is issued; it appears SOURCE_LATENCY cycles later
     claim_residual, claim_parameters : Out   it takes one of these
+    offsets : In(stream)   if it displaces: words of offsets, see PatchWalker
     feature_<bank> : Out(FeatureReadPort)   for each bank
     taps : In(BeatWritePort)   depthwise weights from the load unit
     read_valid, read_bank, read_entry, read_group : Out, read_values : In   see Accumulators
     valid : Out, values : Out   lanes x int32
     load, load_parameters : Out   the value of the next cycle is the first of an instruction, of a
-        lane group
+        lane group; `release_parameters` : Out   beside the latter, see ParameterUnit
     wait_bank : Out
     """
 
@@ -69,10 +83,14 @@ class ValueSource(wiring.Component):
     valid: Signal
     load: Signal
     load_parameters: Signal
+    release_parameters: Signal
+    offsets: Any
     wait_bank: Signal
 
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
+        self.displaces = config.displaced_groups > 0
+        self.words_at_once = (1, 2, FEATURE_BANKS) if self.displaces else (1, 2)
         self._taps = BeatMemory(
             config=config, word_bytes=PATCH_TAPS * config.lanes, depth=config.tap_depth)
         self.tap_beat_bits = self._taps.beat_address_bits
@@ -81,7 +99,7 @@ class ValueSource(wiring.Component):
             "start": In(1),
             "instruction": In(instruction_layout(Post)),
             "finished": Out(1),
-            "room": In(2),
+            "room": In(len(self.words_at_once)),
             "residuals": In(2),
             "parameters": In(1),
             "issue": Out(1),
@@ -98,7 +116,10 @@ class ValueSource(wiring.Component):
             "values": Out(values),
             "load": Out(1),
             "load_parameters": Out(1),
+            "release_parameters": Out(1),
             "wait_bank": Out(1),
+            **({"offsets": In(stream.Signature(unsigned(8 * config.lanes)))}
+               if self.displaces else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -110,6 +131,8 @@ class ValueSource(wiring.Component):
         m.submodules.taps = taps = self._taps
         wiring.connect(m, walker.request, reader.request)
         wiring.connect(m, wiring.flipped(self.taps), taps.write)
+        if self.displaces:
+            wiring.connect(m, wiring.flipped(self.offsets), walker.offsets)
         for bank in range(FEATURE_BANKS):
             wiring.connect(m, getattr(reader, f"feature_{bank}"),
                            wiring.flipped(getattr(self, f"feature_{bank}")))
@@ -125,13 +148,14 @@ class ValueSource(wiring.Component):
         starts, starts_group = Signal(), Signal()
         last_column, last_pixel, last = Signal(), Signal(), Signal()
         windows = Signal(2)  # instructions with windows that are not issued
-        second = Signal()
+        later = Signal(FEATURE_BANKS - 1 if self.displaces else 1)  # a one for each value to follow
+        follows = later[0]
         read = Signal()
         m.d.comb += [
             last_column.eq(columns_left == 1),
             last_pixel.eq(last_column & (rows_left == 1)),
             last.eq(last_pixel & (group == instruction.groups - 1)),
-            read.eq(active & (windows == 0) & ~second & self.room[0]
+            read.eq(active & (windows == 0) & ~follows & self.room[0]
                     & (self.residuals[0] | ~instruction.add_enable)
                     & (self.parameters | ~starts_group)),
             self.finished.eq((read & last) | walker.finished),
@@ -167,6 +191,7 @@ class ValueSource(wiring.Component):
         step, leave = Signal(), Signal()
         add_enable = Signal()
         adding = Signal()
+        enough = Signal()  # room for all values of the window
         start_windows = Signal()
         finish_windows = Signal()
         m.d.comb += [
@@ -174,10 +199,10 @@ class ValueSource(wiring.Component):
             walker.start.eq(start_windows),
             walker.instruction.eq(instruction),
             adding.eq(Mux(patch.starts, instruction.add_enable, add_enable)),
+            enough.eq(Mux(patch.pair, self.room[1], self.room[0])),
             reader.patch.ready.eq(~patch.last | (
-                ~second & (self.parameters | ~patch.starts_group)
-                & Mux(patch.pair, self.room[1] & (self.residuals[1] | ~adding),
-                      self.room[0] & (self.residuals[0] | ~adding)))),
+                ~follows & (self.parameters | ~patch.starts_group) & enough
+                & (Mux(patch.pair, self.residuals[1], self.residuals[0]) | ~adding))),
             step.eq(reader.patch.valid & reader.patch.ready),
             leave.eq(step & patch.last),
             finish_windows.eq(step & patch.final),
@@ -185,8 +210,18 @@ class ValueSource(wiring.Component):
             taps.read_enable.eq(step & patch.own),
             taps.address.eq(patch.tap),
         ]
-        m.d.sync += [second.eq(leave & patch.pair),
-                     windows.eq(windows + start_windows - finish_windows)]
+        # Only some of a displaced window's lane groups are present; each has a value.
+        m.d.sync += [later.eq(later >> 1), windows.eq(windows + start_windows - finish_windows)]
+        with m.If(leave):
+            m.d.sync += later.eq(patch.pair)
+        displacing = Signal()  # the values to follow are of a displaced window
+        if self.displaces:
+            with m.If(patch.displaced):
+                m.d.comb += enough.eq(self.room[2])
+            with m.If(leave):
+                m.d.sync += displacing.eq(patch.displaced)
+            with m.If(leave & patch.displaced):
+                m.d.sync += later.eq(patch.present[1:])
         enable = stages(m, step, SOURCE_LATENCY)
         held: Any = Signal(patch.shape(), reset_less=True)
         words: Any = Signal(data.ArrayLayout(unsigned(8 * config.lanes), PATCH_TAPS),
@@ -204,31 +239,61 @@ class ValueSource(wiring.Component):
                 stride_two.eq(instruction.stride_x[1]),
             ]
         held_first = Signal()
-        m.d.comb += held_first.eq(held.first)
+        weights: Any = Signal(WEIGHTS)
+        m.d.comb += [
+            held_first.eq(held.first),
+            *(weights[name].eq(value)
+              for name, value in weights_of(held, depthwise, stride_two).items()),
+        ]
         first = delayed(m, held_first, REDUCER_LATENCY, "first")
         first_second = delayed(m, first, 1, "first_second")
         reduces_maximum = delayed(m, maximum, REDUCER_LATENCY - 1, "maximum")
         finds_maximum = delayed(m, reduces_maximum, 1, "finds_maximum")
 
-        # Values. The second of a pair comes one cycle after the first.
+        # Values. Those of a window come one cycle after the other, with parameters of their own if
+        # they are displaced.
         starting, starting_group = Signal(), Signal()
+        presents, releases = Signal(), Signal()
         m.d.comb += [
-            self.issue.eq(read | leave | second),
+            self.issue.eq(read | leave | follows),
             self.claim_residual.eq(Mux(read, instruction.add_enable,
-                                       Mux(second, add_enable, leave & adding))),
+                                       Mux(follows, add_enable, leave & adding))),
             self.claim_parameters.eq(starting_group),
             starting.eq((read & starts) | (leave & patch.starts)),
             starting_group.eq((read & starts_group) | (leave & patch.starts_group)),
             self.valid.eq(delayed(m, self.issue, SOURCE_LATENCY, "issued")),
             self.load.eq(delayed(m, starting, SOURCE_LATENCY - 1, "starting")),
-            self.load_parameters.eq(
-                delayed(m, starting_group, SOURCE_LATENCY - 1, "starting_group")),
+            presents.eq(starting_group),
+            releases.eq(1),
+            self.load_parameters.eq(delayed(m, presents, SOURCE_LATENCY - 1, "presents")),
+            self.release_parameters.eq(delayed(m, releases, SOURCE_LATENCY - 1, "releases")),
         ]
-        out_second = delayed(m, second, SOURCE_LATENCY, "second")
+        number = Signal(range(FEATURE_BANKS if self.displaces else 2))  # of the value
+        following_number = Signal.like(number)
+        m.d.comb += number.eq(Mux(follows, following_number, 0))
+        m.d.sync += following_number.eq(number + 1)
+        out_number = delayed(m, number, SOURCE_LATENCY, "number")
+        if self.displaces:
+            ends = Signal()
+            with m.If(leave):
+                m.d.sync += ends.eq(patch.final)
+            with m.If(Mux(follows, displacing, leave & patch.displaced)):
+                m.d.comb += [
+                    presents.eq(1),
+                    releases.eq(Mux(follows, ends & ~later[1], patch.final & ~patch.present[1])),
+                ]
         arriving = delayed(m, self.read_valid, ACCUMULATOR_READ_LATENCY, "arriving")
+        # The last two sums of a displaced window are kept from its last patch on, until those of
+        # the next one are there, which is not before all its values have been issued.
+        if self.displaces:
+            held_displaced, held_last = Signal(), Signal()
+            m.d.comb += [held_displaced.eq(held.displaced), held_last.eq(held.last)]
+            reduces_displaced = delayed(m, held_displaced, REDUCER_LATENCY - 1, "displaced")
+            last_patch = delayed(m, held_last, REDUCER_LATENCY, "last")
         slices = depthwise_slices(config)
         for lane in range(config.lanes):
-            m.submodules[f"lane_{lane}"] = reducer = LaneReducer(slices=slices)
+            m.submodules[f"lane_{lane}"] = reducer = LaneReducer(
+                slices=slices, displaces=self.displaces)
             value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
             second_value = Signal(signed(32), name=f"second_value_{lane}", reset_less=True)
             m.d.comb += [
@@ -236,14 +301,24 @@ class ValueSource(wiring.Component):
                 reducer.present.eq(held.present),
                 reducer.inside.eq(held.inside),
                 reducer.pad_value.eq(pad_value),
-                reducer.weights.depthwise.eq(depthwise),
-                reducer.weights.own.eq(held.own),
-                reducer.weights.previous.eq(held.previous),
-                reducer.weights.pair.eq(held.pair),
-                reducer.weights.stride_two.eq(stride_two),
+                reducer.weights.eq(weights),
                 reducer.maximum.eq(reduces_maximum),
-                self.values[lane].eq(Mux(out_second, second_value, value)),
             ]
+            values = [value, second_value]
+            if self.displaces:
+                m.d.comb += reducer.displaced.eq(reduces_displaced)
+                for name in ("third", "fourth"):
+                    running = Signal(signed(DISPLACED_BITS), name=f"running_{name}_{lane}",
+                                     reset_less=True)
+                    total = Signal(signed(DISPLACED_BITS), name=f"{name}_value_{lane}",
+                                   reset_less=True)
+                    result = (Mux(first, 0, running) + getattr(reducer, name))[:DISPLACED_BITS]
+                    with m.If(enable[-2]):
+                        m.d.sync += running.eq(result)
+                    with m.If(enable[-2] & last_patch):
+                        m.d.sync += total.eq(result)
+                    values.append(total)
+            m.d.comb += self.values[lane].eq(Array(values)[out_number])
             for tap in range(PATCH_TAPS):
                 m.d.comb += [
                     reducer.words[tap].eq(words[tap].word_select(lane, 8)),

@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 
 from pliant.spec.config import FEATURE_BANKS, PRESETS, AcceleratorConfig
 from pliant.spec.isa import Post, Source
-from pliant.spec.memory import pack_parameters, pack_taps, row_patches
+from pliant.spec.memory import (
+    ceil_div,
+    pack_displaced_taps,
+    pack_parameters,
+    pack_taps,
+    row_patches,
+)
 from pliant.spec.numerics import Rounding
+from pliant.spec.sampling import Offsets
 from pliant_hw.accumulators import Accumulators
 from pliant_hw.feature_buffer import FeatureBuffer
 from pliant_hw.post import PostProcessor
@@ -93,7 +100,11 @@ class System:
         shape = (instruction.groups * self.config.lanes, instruction.kernel_height,
                  instruction.kernel_width)
         weights = self.random.integers(-128, 128, shape, np.int8)
-        words = pack_taps(self.config, weights, (instruction.dilation_y, instruction.dilation_x))
+        if instruction.offsets:
+            words = pack_displaced_taps(self.config, weights)
+        else:
+            words = pack_taps(
+                self.config, weights, (instruction.dilation_y, instruction.dilation_x))
         instruction = dataclasses.replace(
             instruction, source=Source.DEPTHWISE, taps=len(self.taps))
         self.taps = np.concatenate([self.taps, words.reshape(-1, 4 * self.config.lanes)])
@@ -281,6 +292,45 @@ def test_random_instructions_equal_numpy(name: str, conflicts: bool) -> None:
     blocks = {instruction.upsample for instruction in instructions}
     assert 0 in blocks
     assert len(blocks) > 5
+    system.run(instructions, system.random_rivals if conflicts else no_rivals)
+
+
+def displaced_instruction(system: System, groups: int | None = None) -> Post:
+    """Return a random depthwise instruction with offsets."""
+    config, random = system.config, system.random
+
+    def pick(low: int, high: int) -> int:
+        return int(random.integers(low, high + 1))
+
+    offsets = Offsets(pick(Offsets.SCALED, Offsets.PER_TAP))
+    kernel = [pick(1, 4) for _ in range(2)]
+    channels = 1 if offsets == Offsets.SCALED else 2 * kernel[0] * kernel[1]
+    groups = groups or pick(1, FEATURE_BANKS)
+    low, high = sorted(int(v) for v in random.integers(-128, 128, 2))
+    most = (config.parameter_depth - groups * config.lanes) // config.cols
+    return system.depthwise(dataclasses.replace(
+        random_instruction(system), kernel_height=kernel[0], kernel_width=kernel[1],
+        window_group_stride=2 * pick(0, 1) + 1, groups=groups, add_enable=0,
+        destination_group_stride=9, parameters=config.cols * pick(0, most),
+        offsets=offsets, offset_shift=pick(0, 4), offset_min=low, offset_max=high,
+        offset_groups=pick(ceil_div(channels, config.lanes), config.displaced_groups)))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("conflicts", [False, True])
+def test_displaced_instructions_equal_numpy(name: str, conflicts: bool) -> None:
+    """Runs of them, alone and between others."""
+    seed = 2
+    print(f"{seed=}")
+    system = System(dataclasses.replace(CONFIGS[name], tap_depth=1024), seed)
+    instructions: list[Post] = []
+    while len(instructions) < 40:
+        kind = random_instruction if system.random.integers(3) == 0 else displaced_instruction
+        instructions.append(kind(system))
+        assert not instructions[-1].check(system.config)
+    displaced = [instruction for instruction in instructions if instruction.offsets]
+    assert {instruction.groups for instruction in displaced} == {1, 2, 3, 4}
+    assert len({instruction.offset_groups for instruction in displaced}) > 1
     system.run(instructions, system.random_rivals if conflicts else no_rivals)
 
 

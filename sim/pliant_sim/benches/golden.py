@@ -6,7 +6,7 @@ Slow and literal on purpose, and independent of the instruction-level simulator.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -43,11 +43,17 @@ def pixels(instruction: Matrix | Post) -> Iterator[tuple[int, int]]:
 
 
 def window_position(
-    instruction: Matrix | Post, y: int, x: int, ky: int, kx: int
+    instruction: Matrix | Post, y: int, x: int, ky: int, kx: int,
+    down: Fraction | int = 0, right: Fraction | int = 0,
 ) -> tuple[int, int] | None:
-    """Return the input row and column of a window position, None when outside the region."""
-    row = instruction.origin_y + y * instruction.stride_y + ky * instruction.dilation_y
-    column = instruction.origin_x + x * instruction.stride_x + kx * instruction.dilation_x
+    """Return the input row and column of a window position, None when outside the region.
+
+    It is moved `down` and to the `right`, to the nearest pixel.
+    """
+    row = _nearest(Fraction(
+        down + instruction.origin_y + y * instruction.stride_y + ky * instruction.dilation_y))
+    column = _nearest(Fraction(
+        right + instruction.origin_x + x * instruction.stride_x + kx * instruction.dilation_x))
     inside = 0 <= row < instruction.height and 0 <= column < instruction.width
     return (row, column) if inside else None
 
@@ -85,20 +91,31 @@ def _displaced(
     def channel(memory: NDArray[np.int8], number: int) -> int:
         return int(memory[number // lanes * count + index, number % lanes])
 
-    def pixels_of(value: int) -> Fraction:
-        clamped = min(max(value, instruction.offset_min), instruction.offset_max)
+    factor = Fraction(1)
+    if instruction.offsets == Offsets.MODULATED:
+        tap = ky * instruction.kernel_width + kx
+        factor = Fraction(channel(store.masks, tap) + 128, 128)
+    return *_moved(instruction, lambda number: channel(store.offsets, number), ky, kx), factor
+
+
+def _moved(
+    instruction: Matrix | Post, channel: Callable[[int], int], ky: int, kx: int
+) -> tuple[Fraction, Fraction]:
+    """Return rows and columns that a tap moves by; `channel` gives a pixel's offsets."""
+    def pixels_of(number: int) -> Fraction:
+        clamped = min(max(channel(number), instruction.offset_min), instruction.offset_max)
         return Fraction(clamped << instruction.offset_shift, 16)
 
     if instruction.offsets == Offsets.SCALED:
-        scale = pixels_of(channel(store.offsets, 0))
-        return ((ky - instruction.kernel_height // 2) * scale,
-                (kx - instruction.kernel_width // 2) * scale, Fraction(1))
+        return ((ky - instruction.kernel_height // 2) * pixels_of(0),
+                (kx - instruction.kernel_width // 2) * pixels_of(0))
     tap = ky * instruction.kernel_width + kx
-    factor = Fraction(1)
-    if instruction.offsets == Offsets.MODULATED:
-        factor = Fraction(channel(store.masks, tap) + 128, 128)
-    return (pixels_of(channel(store.offsets, 2 * tap)),
-            pixels_of(channel(store.offsets, 2 * tap + 1)), factor)
+    return pixels_of(2 * tap), pixels_of(2 * tap + 1)
+
+
+def _nearest(position: Fraction) -> int:
+    """Return the whole number nearest to a position, a half up."""
+    return int((position + Fraction(1, 2)) // 1)
 
 
 def _word(
@@ -119,7 +136,7 @@ def _sample(
 ) -> NDArray[np.int64]:
     """Return the word at a position between pixels."""
     if not instruction.interpolate:
-        at = Fraction((at[0] + Fraction(1, 2)) // 1), Fraction((at[1] + Fraction(1, 2)) // 1)
+        at = Fraction(_nearest(at[0])), Fraction(_nearest(at[1]))
     y, x = int(at[0] // 1), int(at[1] // 1)
     down, right = at[0] - y, at[1] - x
     total = np.zeros(features.words.shape[2], object)
@@ -202,8 +219,10 @@ def run_post(
     """
     rounding = Rounding(instruction.rounding)
     for group in range(instruction.groups):
-        channels = instruction.parameters + (
-            (group * config.lanes + np.arange(config.lanes)) % config.cols)
+        channels = group * config.lanes + np.arange(config.lanes)
+        if not instruction.offsets:
+            channels %= config.cols
+        channels += instruction.parameters
         for index, (y, x) in enumerate(pixels(instruction)):
             if instruction.source == Source.ACCUMULATOR:
                 entry = instruction.accumulator_base + index
@@ -243,6 +262,24 @@ def run_post(
                 features.words[place] = result
 
 
+def _tap_position(
+    config: AcceleratorConfig, instruction: Post, features: Features, y: int, x: int,
+    ky: int, kx: int,
+) -> tuple[int, int] | None:
+    """Return the row and column that a tap reads, None when outside the region."""
+    def offset(number: int) -> int:
+        group, lane = divmod(number, config.lanes)
+        assert group < instruction.offset_groups, "the offsets need more lane groups"
+        place = features.place(
+            instruction.residual, instruction.residual_group_stride,
+            instruction.residual_row_stride, group,
+            instruction.residual_y + y, instruction.residual_x + x)
+        return int(features.words[(*place, lane)])
+
+    down, right = _moved(instruction, offset, ky, kx) if instruction.offsets else (0, 0)
+    return window_position(instruction, y, x, ky, kx, down, right)
+
+
 def _reduce(
     config: AcceleratorConfig, instruction: Post, features: Features, group: int, y: int, x: int,
     weights: NDArray[np.int8] | None,
@@ -250,7 +287,7 @@ def _reduce(
     window = []
     for ky in range(instruction.kernel_height):
         for kx in range(instruction.kernel_width):
-            position = window_position(instruction, y, x, ky, kx)
+            position = _tap_position(config, instruction, features, y, x, ky, kx)
             if position is None:
                 tap = np.full(config.lanes, instruction.pad_value, np.int64)
             else:
