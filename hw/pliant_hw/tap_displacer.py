@@ -70,18 +70,20 @@ class PixelOffsets(wiring.Component):
         level = Signal(range(depth + 1))
         behind = Signal.like(level)
         later = Signal.like(level)
+        room = Signal(init=1)
         in_word = exact_log2(lanes // 2)
         m.d.comb += [
-            self.words.ready.eq(level != depth),
-            write.en.eq(self.words.valid & self.words.ready),
+            self.words.ready.eq(room),
+            write.en.eq(self.words.valid & room),
             write.data.eq(self.words.payload),
             read.addr.eq(oldest + self.tap[in_word:]),
             self.pair.eq(read.data.word_select(self.tap[:in_word], 16)),
             behind.eq(level + write.en),
-            later.eq(behind - self.groups),
+            later.eq(level - self.groups + write.en),
         ]
         # What is there is compared for either case: `leave` comes late in its cycle.
         m.d.sync += [
+            room.eq(self.leave | (behind != depth)),
             write.addr.eq(write.addr + write.en),
             level.eq(Mux(self.leave, later, behind)),
             self.available.eq(Mux(self.leave, behind >= (self.groups << 1), behind >= self.groups)),
