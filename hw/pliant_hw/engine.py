@@ -105,12 +105,14 @@ class Engine(wiring.Component):
         store = StoreUnit(config=config)
         arbiter = ReadArbiter(config=config)
         windows = [f"window_{bank}" for bank in range(FEATURE_BANKS)]
-        # A residual word that waits holds up its pixel; windows ask bank by bank and in advance.
-        # The store takes what is left: before the windows, it slows them by a fifth.
+        # Windows ask bank by bank and in advance; what reads words of its own accord, a beat or a
+        # residual word at a time, does so by the write port. A residual word that waits holds up
+        # its pixel.
         features: Any = FeatureBuffer(  # members by client
             config=config,
-            readers=("sampler", "residual", *windows, "store"),
+            readers=("sampler", *windows),
             writers=("post", "load"),
+            write_port_readers=("residual", "store"),
         )
         weights = BeatMemory(config=config, word_bytes=config.cols, depth=config.weight_depth)
         accumulators = Accumulators(config=config)

@@ -134,12 +134,19 @@ class FeatureMemory:
     ) -> NDArray[np.int8]:
         """Return (batch, groups, rows, columns, lanes) of half-open ranges."""
         (top, bottom), (left, right) = rows, columns
-        height, width = bottom - top, right - left
-        result = np.empty((len(self.data), groups, height, width, self.config.lanes), np.int8)
-        for numbers, words in self._words(region, groups, rows, columns):
-            result[:, numbers] = _pixels(words)[
-                :, :, top & 1:, left & 1:][:, :, :height, :width]
+        shape = len(self.data), groups, bottom - top, right - left, self.config.lanes
+        result = np.empty(shape, np.int8)
+        self._read(region, rows, columns, result)
         return result
+
+    def _read(
+        self, region: Region, rows: tuple[int, int], columns: tuple[int, int], into: NDArray[Any]
+    ) -> None:
+        """Fill `into`, see :meth:`read`."""
+        _, groups, height, width, _ = into.shape
+        top, left = rows[0] & 1, columns[0] & 1
+        for numbers, words in self._words(region, groups, rows, columns):
+            into[:, numbers] = _pixels(words)[:, :, top:top + height, left:left + width]
 
     def windows(self, region: Region, step: Matrix | Post, dtype: type[Any]) -> NDArray[Any]:
         """Return what an instruction sees: (batch, out y, out x, group, ky, kx, lane)."""
@@ -163,16 +170,14 @@ class FeatureMemory:
             )
         ]
         (top, bottom), (left, right) = spans
-        if top >= 0 and left >= 0 and bottom <= step.height and right <= step.width:
-            whole = self.read(region, step.groups, (top, bottom), (left, right))
-            return whole.astype(dtype, order="C")
         shape = len(self.data), step.groups, bottom - top, right - left, self.config.lanes
-        padded = np.full(shape, step.pad_value, dtype)
         rows = max(top, 0), min(bottom, step.height)
         columns = max(left, 0), min(right, step.width)
+        inside = rows == (top, bottom) and columns == (left, right)
+        padded = np.empty(shape, dtype) if inside else np.full(shape, step.pad_value, dtype)
         if rows[0] < rows[1] and columns[0] < columns[1]:
-            padded[:, :, rows[0] - top:rows[1] - top, columns[0] - left:columns[1] - left] = (
-                self.read(region, step.groups, rows, columns))
+            self._read(region, rows, columns, padded[
+                :, :, rows[0] - top:rows[1] - top, columns[0] - left:columns[1] - left])
         return padded
 
     def depthwise(self, post: Post, taps: NDArray[np.int8]) -> NDArray[np.int32]:

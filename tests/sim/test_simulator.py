@@ -203,7 +203,7 @@ def test_post_does_what_its_fields_describe(
         source=source, accumulator_bank=1, accumulator_base=2, window=7, window_group_stride=50,
         window_row_stride=6, height=6, width=9, origin_y=-1, origin_x=-2, kernel_height=2,
         kernel_width=3, stride_y=2, stride_x=1, dilation_y=1, dilation_x=2, pad_value=-9, taps=5,
-        groups=2, out_height=3, out_width=4, destination=300, destination_group_stride=20,
+        groups=2, out_height=3, out_width=4, destination=301, destination_group_stride=21,
         destination_row_stride=5, destination_y=1, destination_x=3, parameters=8,
         rounding=rounding, zero_point=-3, clip_min=-100, clip_max=90, add_enable=add_enable,
         residual=200, residual_group_stride=30, residual_row_stride=5, residual_y=2, residual_x=1,
@@ -235,9 +235,9 @@ def test_post_does_what_its_fields_describe(
     untouched = state.feature.data.copy()
     InstructionSimulator(TINY).execute(state, post)
     for g, y, x in np.ndindex(2, 3, 4):
-        written = word(state, 300, (20, 5), g, 1 + y, 3 + x)
+        written = word(state, 301, (21, 5), g, 1 + y, 3 + x)
         assert np.array_equal(written, expected[g, y, x])
-        start = 300 + g * 20
+        start = 301 + g * 21
         address = start + (1 + y >> 1) * 5 + (3 + x >> 1)
         untouched[0, bank_of(start, 1 + y, 3 + x), address] = written
     assert np.array_equal(state.feature.data, untouched)

@@ -28,6 +28,7 @@ CONFIG = dataclasses.replace(PRESETS["tiny"], feature_depth=256, accumulator_dep
 MULTIPLIER_BITS = (8, 16, 31)
 READERS = ("first", "second", "third")
 WRITERS = ("first", "second")
+WRITE_PORT_READERS = ("fourth", "fifth")
 TAG_BITS = 5
 
 
@@ -42,7 +43,8 @@ class ComputeUnits(wiring.Component):  # type: ignore[type-arg]  # generic in th
                for name, family in FAMILIES.items()},
             "accumulators": Accumulators(config=CONFIG),
             "walker": Walker(config=CONFIG, tag=TAG_BITS),
-            "buffer": FeatureBuffer(config=CONFIG, readers=READERS, writers=WRITERS),
+            "buffer": FeatureBuffer(config=CONFIG, readers=READERS, writers=WRITERS,
+                                    write_port_readers=WRITE_PORT_READERS),
             "adder": ResidualAdder(config=CONFIG),
         }
         for bits in MULTIPLIER_BITS:

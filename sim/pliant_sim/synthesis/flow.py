@@ -22,6 +22,12 @@ URAM_BITS = 288 * 1024
 
 _UNIT = re.compile(r"^(module |  cell )\\unit(?=[.\s])", re.MULTILINE)
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) ", re.MULTILINE)
+_NO_COLLISION = re.compile(
+    r'^  attribute \\rw_addr_collision "no"\n(?:  attribute .*\n)*  memory .* (\\\S+)$',
+    re.MULTILINE)
+_READ_PORT = re.compile(
+    r'(    parameter \\MEMID "\\(\\\S+)"\n(?:    parameter .*\n)*?'
+    r"    parameter \\COLLISION_X_MASK (\d+)')0+$", re.MULTILINE)
 
 _E1_INTEGERS = ("ACASCREG", "ADREG", "ALUMODEREG", "AREG", "BCASCREG", "BREG", "CARRYINREG",
                 "CARRYINSELREG", "CREG", "DREG", "INMODEREG", "MREG", "OPMODEREG", "PREG")
@@ -133,7 +139,7 @@ def run(
     """
     top = ["module \\every\n"]
     for index, text in enumerate(texts):
-        text = _UNIT.sub(rf"\1\\unit{index}", text)
+        text = _let_collide(_UNIT.sub(rf"\1\\unit{index}", text))
         if uram:
             text = _MEMORY.sub(_choose_memory, text)
         text = text.replace(f"module \\unit{index}\n",
@@ -162,6 +168,24 @@ def _module(module: dict[str, Any], name: str) -> str:
         if cell["type"].startswith(f"{name}."):
             cell["type"] = "unit" + cell["type"].removeprefix(name)
     return json.dumps({"modules": {"unit": module}})
+
+
+def _let_collide(text: str) -> str:
+    """Leave open what a read finds of a word that is written at the same time, where told.
+
+    Vivado's attribute ``rw_addr_collision = "no"`` (UG901) of a memory tells it; RTLIL has it with
+    each read port. Otherwise the word must be the old one, and a port that reads and writes is
+    given registers that hold what it has read.
+    """
+    def undefined(port: re.Match[str]) -> str:
+        return port[1] + ("1" * int(port[3]) if port[2] in memories else "0" * int(port[3]))
+
+    modules = re.split(r"(?m)^(?=module )", text)
+    for index, module in enumerate(modules):
+        memories = set(_NO_COLLISION.findall(module))
+        if memories:
+            modules[index] = _READ_PORT.sub(undefined, module)
+    return "".join(modules)
 
 
 def _choose_memory(match: re.Match[str]) -> str:

@@ -48,6 +48,26 @@ class LargeMemory(wiring.Component):
         return m
 
 
+class TwoPorts(wiring.Component):
+    """4096 words of 36 bits; one port reads, one writes or reads."""
+
+    def __init__(self, attrs):
+        self.attrs = attrs
+        super().__init__({"address": In(12), "enable": In(1), "word": Out(36),
+                          "other_address": In(12), "write": In(1), "read": In(1),
+                          "data": In(36), "other_word": Out(36)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=36, depth=4096, init=[], attrs=self.attrs)
+        port, write, other = memory.read_port(), memory.write_port(), memory.read_port()
+        m.d.comb += [port.addr.eq(self.address), port.en.eq(self.enable), self.word.eq(port.data),
+                     write.addr.eq(self.other_address), write.data.eq(self.data),
+                     write.en.eq(self.write), other.addr.eq(self.other_address),
+                     other.en.eq(self.read & ~self.write), self.other_word.eq(other.data)]
+        return m
+
+
 def cells(tmp_path, component, family, **options):
     text = rtlil.convert(component, name="unit", emit_src=False)
     return read_netlist(flow.run([text], family, tmp_path, **options)[0]).cells
@@ -69,6 +89,15 @@ def test_large_memories_are_ultra_rams_only_if_asked_for(tmp_path, options, expe
     kinds = Counter(cell.type for cell in cells(tmp_path, LargeMemory(), "xcup", **options))
     assert {kind: kinds[kind] for kind in expected} == expected
     assert not any(kind.startswith(("RAM32", "RAM64", "FD")) for kind in kinds)
+
+
+@pytest.mark.parametrize(("attrs", "registers"), [({"rw_addr_collision": "no"}, 0), ({}, 37)])
+def test_a_port_that_writes_and_reads_holds_no_word_if_collisions_are_undefined(
+    tmp_path, attrs, registers
+):
+    kinds = Counter(cell.type for cell in cells(tmp_path, TwoPorts(attrs), "xcup"))
+    assert kinds["RAMB36E2"] == 4
+    assert sum(count for kind, count in kinds.items() if kind.startswith("FD")) == registers
 
 
 def test_modules_of_one_run_do_not_disturb_one_another(tmp_path):
