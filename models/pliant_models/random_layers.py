@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from pliant.compiler.graph import Convolution, Graph, Node, Padding, Shape, Tensor
+from pliant.compiler.graph import Graph, Node, Padding, Shape, Tensor
 from pliant.spec.numerics import INT8_MAX, INT8_MIN
 from pliant.spec.sampling import Offsets, Sampling
 from pliant_models.random_nodes import RandomNodes, Window
@@ -42,17 +42,24 @@ DEFORMABLE_KINDS = ("deformable", "deformable_learned", "deformable_depthwise",
                     "deformable_add_other")
 """Likewise."""
 
+DISPLACED_KINDS = ("displaced", "displaced_learned", "displaced_lookup", "displaced_upsample",
+                   "displaced_add_other", "displaced_pointwise")
+"""Likewise: depthwise layers that read nearest pixels."""
+
 MAX_DEFORMABLE_WORK = 2e6
 """The same for deformable layers, whose references take longer."""
 
 MAX_DEFORMABLE_KERNEL = 4
 """Offsets of larger ones do not fit the small configurations."""
 
+MAX_CHANNELS = 70
+"""Of inputs, unless it is said otherwise."""
+
 Drawn = TypeVar("Drawn")
 
 
 def random_layer(
-    seed: int, *, multiplier_bits: int, max_size: int = 30, max_channels: int = 70,
+    seed: int, *, multiplier_bits: int, max_size: int = 30, max_channels: int = MAX_CHANNELS,
     kind: str | None = None,
 ) -> Graph:
     """Return a random graph; equal arguments give equal graphs.
@@ -66,7 +73,8 @@ def random_layer(
     max_size, max_channels : int
         Largest height and width, and largest number of channels, of inputs.
     kind : str, optional
-        One of KINDS, EXTRA_KINDS or DEFORMABLE_KINDS; drawn from KINDS if not given.
+        One of KINDS, EXTRA_KINDS, DEFORMABLE_KINDS or DISPLACED_KINDS; drawn from KINDS if not
+        given.
     """
     rng = np.random.default_rng((seed, multiplier_bits))
     if kind is None:
@@ -150,18 +158,74 @@ class _Builder:
             if sampling.offsets is not Offsets.MODULATED:
                 break
         [offsets] = self.nodes.displacements(sampling, window)
-        source = self._as_input(window.shape)
-        node = self.nodes.convolution("learned", source, offsets.shape[0], window)
-        assert isinstance(node, Convolution)
-        learned = dataclasses.replace(
-            node, output=offsets, requantization=dataclasses.replace(
-                node.requantization, zero_point=0))
+        learned = self._learned(self._as_input(window.shape), window, offsets)
         return [learned, self._deformable(window, sampling, [offsets], channels)], []
+
+    def _learned(self, source: Tensor, window: Window, offsets: Tensor) -> Node:
+        """Return the convolution that computes offsets, whose zero point is 0."""
+        node = self.nodes.convolution("learned", source, offsets.shape[0], window)
+        return dataclasses.replace(node, output=offsets, requantization=dataclasses.replace(
+            node.requantization, zero_point=0))
 
     def deformable_add_other(self) -> tuple[list[Node], list[Tensor]]:
         (conv,), others = self.deformable()
         other = Tensor(name="y", shape=conv.output.shape, zero_point=self.nodes.zero_point())
         return [conv, self.nodes.add("add", *self._shuffled(conv.output, other))], [*others, other]
+
+    def displaced(self) -> tuple[list[Node], list[Tensor]]:
+        window, sampling = self._displaced_window()
+        offsets = self.nodes.displacements(sampling, window)
+        return [self._displaced(self._as_input(window.shape), window, sampling, offsets)], offsets
+
+    def displaced_learned(self) -> tuple[list[Node], list[Tensor]]:
+        """Offsets that the network computes, for what one more layer computes of the same tensor.
+
+        So source and offsets are on chip where they fit.
+        """
+        window, sampling = self._displaced_window()
+        [offsets] = self.nodes.displacements(sampling, window)
+        features = self.nodes.lookup("features", self._as_input(window.shape))
+        learned = self._learned(features.output, window, offsets)
+        return [features, learned,
+                self._displaced(features.output, window, sampling, [offsets])], []
+
+    def displaced_lookup(self) -> tuple[list[Node], list[Tensor]]:
+        (node,), others = self.displaced()
+        return [node, self.nodes.lookup("lookup", node.output)], others
+
+    def displaced_upsample(self) -> tuple[list[Node], list[Tensor]]:
+        nodes, others = self.displaced() if self.rng.random() < 0.5 else self.displaced_lookup()
+        return [*nodes, self.nodes.upsample("upsample", nodes[-1].output)], others
+
+    def displaced_add_other(self) -> tuple[list[Node], list[Tensor]]:
+        (node,), others = self.displaced()
+        other = Tensor(name="y", shape=node.output.shape, zero_point=self.nodes.zero_point())
+        return [node, self.nodes.add("add", *self._shuffled(node.output, other))], [*others, other]
+
+    def displaced_pointwise(self) -> tuple[list[Node], list[Tensor]]:
+        """Between two layers of the matrix unit, of which the last can run beside it."""
+        window, sampling = self._displaced_window()
+        others = self.nodes.displacements(sampling, window)
+        inner = Window((self._channels(), *window.shape[1:]), (1, 1), (1, 1), (1, 1), Padding())
+        first = self.nodes.convolution("first", self._as_input(inner.shape), window.shape[0], inner)
+        node = self._displaced(first.output, window, sampling, others)
+        outer = Window(node.output.shape, (1, 1), (1, 1), (1, 1), Padding())
+        last = self.nodes.convolution("last", node.output, self._channels(), outer)
+        return [first, node, last], others
+
+    def _displaced(
+        self, source: Tensor, window: Window, sampling: Sampling, offsets: list[Tensor]
+    ) -> Node:
+        channels = source.shape[0]
+        return self.nodes.deformable(
+            "displaced", source, offsets, sampling, channels, channels, window)
+
+    def _displaced_window(self) -> tuple[Window, Sampling]:
+        window = self._deformable_window(Window.work)
+        while True:
+            sampling = self.nodes.sampling(window.kernel)
+            if sampling.offsets is not Offsets.MODULATED:
+                return window, dataclasses.replace(sampling, interpolate=False)
 
     def _deformable(
         self, window: Window, sampling: Sampling, others: list[Tensor], channels: int

@@ -54,6 +54,7 @@ SAMPLINGS: dict[str, Sampling | None] = {
     "offsets per tap": Sampling(offsets=Offsets.PER_TAP),
     "offsets and masks": Sampling(offsets=Offsets.MODULATED),
     "offsets per tap, within 2 pixels": Sampling(offsets=Offsets.PER_TAP, minimum=-32, maximum=32),
+    "one scale per pixel, rounded": Sampling(offsets=Offsets.SCALED, interpolate=False),
     "offsets per tap, rounded": Sampling(offsets=Offsets.PER_TAP, interpolate=False),
 }
 """Offsets are within 8 pixels unless it says otherwise, and samples interpolated."""

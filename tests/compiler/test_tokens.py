@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 
@@ -17,7 +18,7 @@ from pliant.spec.config import AcceleratorConfig, preset
 from pliant.spec.isa import Instruction, Load, Matrix, Post, Source, Store, Target, Unit
 from pliant.spec.memory import bank_of, ceil_div, patch_taps
 from pliant.spec.program import Program
-from pliant_models.random_layers import random_inputs, random_layer
+from pliant_models.random_layers import DISPLACED_KINDS, random_inputs, random_layer
 from pliant_sim.simulator import InstructionSimulator
 
 Cell = tuple[object, ...]
@@ -85,45 +86,55 @@ def touched(
         reads |= {(Target.WEIGHT, i.weights + k) for k in range(words)}
         return reads, {("accumulator", i.accumulator_bank)}
     assert isinstance(i, Post)
-    reads = {(Target.PARAMETER, i.parameters + k) for k in range(config.cols)}
+    records = i.groups * config.lanes if i.offsets else config.cols
+    reads = {(Target.PARAMETER, i.parameters + k) for k in range(records)}
     if i.source == Source.ACCUMULATOR:
         reads.add(("accumulator", i.accumulator_bank))
     else:
         reads |= _words(i.window, i.window_group_stride, i.window_row_stride, i.groups, _window(i))
-    if i.source == Source.DEPTHWISE:
+    if i.offsets:
+        reads |= {(Target.TAPS, i.taps + k) for k in range(i.kernel_height * i.kernel_width)}
+    elif i.source == Source.DEPTHWISE:
         words = (ceil_div(i.kernel_height, patch_taps(i.dilation_y))
                  * ceil_div(i.kernel_width, patch_taps(i.dilation_x)))
         reads |= {(Target.TAPS, i.taps + k) for k in range(i.groups * words)}
     if i.table_enable:
         reads.add((Target.TABLE, 0))
     pixels = [(y, x) for y in range(i.out_height) for x in range(i.out_width)]
-    if i.add_enable:
-        reads |= _words(i.residual, i.residual_group_stride, i.residual_row_stride, i.groups,
+    if i.add_enable or i.offsets:
+        reads |= _words(i.residual, i.residual_group_stride, i.residual_row_stride,
+                        i.offset_groups if i.offsets else i.groups,
                         ((i.residual_y + y, i.residual_x + x) for y, x in pixels))
+    written = pixels if not i.upsample else [
+        (2 * y + bit // 2, 2 * x + bit % 2) for y, x in pixels for bit in range(4)
+        if i.upsample >> bit & 1]
     return reads, _words(
         i.destination, i.destination_group_stride, i.destination_row_stride, i.groups,
-        ((i.destination_y + y, i.destination_x + x) for y, x in pixels))
+        ((i.destination_y + y, i.destination_x + x) for y, x in written))
 
 
 def _words(
     base: int, group_stride: int, row_stride: int, groups: int,
     pixels: Iterator[tuple[int, int]],
 ) -> set[Cell]:
-    return {("feature", bank_of(y, x), base + g * group_stride + (y >> 1) * row_stride + (x >> 1))
-            for y, x in pixels for g in range(groups)}
+    starts = [base + g * group_stride for g in range(groups)]
+    return {("feature", bank_of(start, y, x), start + (y >> 1) * row_stride + (x >> 1))
+            for y, x in pixels for start in starts}
 
 
 def _window(i: Matrix | Post) -> Iterator[tuple[int, int]]:
-    for oy in range(i.out_height):
-        for ky in range(i.kernel_height):
-            y = i.origin_y + oy * i.stride_y + ky * i.dilation_y
-            if not 0 <= y < i.height:
-                continue
-            for ox in range(i.out_width):
-                for kx in range(i.kernel_width):
-                    x = i.origin_x + ox * i.stride_x + kx * i.dilation_x
-                    if 0 <= x < i.width:
-                        yield y, x
+    """Yield all that windows may read, however far offsets displace their taps."""
+    sampling = i.sampling()
+    axes = []
+    for origin, outputs, stride, kernel, dilation, size in (
+            (i.origin_y, i.out_height, i.stride_y, i.kernel_height, i.dilation_y, i.height),
+            (i.origin_x, i.out_width, i.stride_x, i.kernel_width, i.dilation_x, i.width)):
+        before, behind = sampling.reach(kernel) if sampling else (0, 0)
+        read = {origin + output * stride + tap * dilation + moved
+                for output in range(outputs) for tap in range(kernel)
+                for moved in range(-before, behind + 1)}
+        axes.append([position for position in read if 0 <= position < size])
+    yield from itertools.product(*axes)
 
 
 def unordered(
@@ -207,6 +218,20 @@ def test_layers_are_exact_in_any_legal_order(kind: str) -> None:
         program = compile_graph(graph, config)
         outputs = run_interleaved(program, config, list(inputs.values()), seed)
         assert np.array_equal(outputs[0], expected[graph.outputs[0]]), (kind, seed)
+
+
+@pytest.mark.parametrize("kind", DISPLACED_KINDS)
+def test_displaced_layers_are_exact_in_any_legal_order(kind: str) -> None:
+    config = dataclasses.replace(preset("tiny"), accumulator_depth=16, tap_depth=16, queue_depth=2)
+    for seed in range(8):
+        graph = random_layer(seed, multiplier_bits=31, max_size=12, max_channels=40, kind=kind)
+        inputs = random_inputs(graph, seed)
+        expected = evaluate(graph, inputs)
+        program = compile_graph(graph, config)
+        outputs = run_interleaved(program, config, list(inputs.values()), seed)
+        assert np.array_equal(outputs[0], expected[graph.outputs[0]]), (kind, seed)
+        if seed < 2:
+            assert unordered(program.decoded()[:-1], config) == [], (kind, seed)
 
 
 @pytest.mark.parametrize("name", ["tiny", "pynq_z2", "ultra96"])

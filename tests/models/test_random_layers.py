@@ -7,7 +7,14 @@ import pytest
 from pliant.compiler.graph import AveragePool, Convolution
 from pliant.compiler.reference import evaluate
 from pliant.spec.numerics import Rounding
-from pliant_models.random_layers import EXTRA_KINDS, KINDS, random_inputs, random_layer
+from pliant_models.random_layers import (
+    DEFORMABLE_KINDS,
+    DISPLACED_KINDS,
+    EXTRA_KINDS,
+    KINDS,
+    random_inputs,
+    random_layer,
+)
 from pliant_models.torch_reference import torch_reference
 
 SEEDS = range(100)
@@ -42,7 +49,7 @@ def test_numpy_and_pytorch_agree_on_depthwise_convolution(seed):
     np.testing.assert_array_equal(found["depthwise"], expected["depthwise"])
 
 
-@pytest.mark.parametrize("kind", [*KINDS, *EXTRA_KINDS])
+@pytest.mark.parametrize("kind", [*KINDS, *EXTRA_KINDS, *DEFORMABLE_KINDS, *DISPLACED_KINDS])
 def test_every_kind_can_be_asked_for(kind):
     graph = random_layer(7, multiplier_bits=16, kind=kind)
     inputs = random_inputs(graph, 7)

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from pliant.compiler import compile_graph
-from pliant.spec.config import preset
+from pliant.spec.config import FEATURE_BANKS, preset
 from pliant_hw.dsp import FAMILIES
 from pliant_hw.packed_array import packed
 from pliant_hw.verilog import generate
 from pliant_models.random_layers import (
     DEFORMABLE_KINDS,
+    DISPLACED_KINDS,
     EXTRA_KINDS,
+    MAX_CHANNELS,
     random_inputs,
     random_layer,
 )
@@ -26,6 +28,8 @@ SEEDS = {"tiny": range(0, 240), "pynq_z2": range(1000, 1060), "ultra96": range(2
 DEPTHWISE_SEEDS = {"tiny": range(7000, 7120), "pynq_z2": range(8000, 8040),
                    "ultra96": range(9000, 9040)}
 DEFORMABLE_SEEDS = {"tiny": range(10000, 10120), "ultra96": range(12000, 12030)}
+DISPLACED_SEEDS = {"tiny": range(14000, 14120), "ultra96": range(15000, 15030),
+                   "kv260": range(16000, 16010)}
 CHUNK = 10
 
 
@@ -39,10 +43,11 @@ def machine(name: str, family: str | None = None) -> RtlMachine:
 
 def check(
     name: str, seed: int, timing: MemoryTiming | None = None, kind: str | None = None,
-    family: str | None = None,
+    family: str | None = None, most_groups: int = 0,
 ) -> None:
     config = preset(name)
-    graph = random_layer(seed, multiplier_bits=config.multiplier_bits, kind=kind)
+    graph = random_layer(seed, multiplier_bits=config.multiplier_bits, kind=kind,
+                         max_channels=max(MAX_CHANNELS, most_groups * config.lanes))
     inputs = random_inputs(graph, seed)
     expected = torch_reference(graph, inputs, multiplier_bits=config.multiplier_bits)
     program = compile_graph(graph, config)
@@ -90,6 +95,17 @@ def test_deformable_layers_give_the_same_integers(name: str, first: int) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [(name, first) for name, seeds in DISPLACED_SEEDS.items() for first in seeds[::CHUNK]],
+)
+def test_displaced_layers_give_the_same_integers(name: str, first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        check(name, seed, kind=DISPLACED_KINDS[seed % len(DISPLACED_KINDS)],
+              most_groups=2 * FEATURE_BANKS + 1)
+
+
+@pytest.mark.slow
 def test_a_few_random_layers_on_the_tiny_core_with_a_packed_array() -> None:
     for seed in range(5100, 5112):
         check("tiny", seed, family="DSP48E1")
@@ -108,6 +124,11 @@ def test_a_few_depthwise_layers_on_the_tiny_core() -> None:
 
 def test_a_few_deformable_layers_on_the_tiny_core() -> None:
     for seed, kind in enumerate(DEFORMABLE_KINDS, start=10300):
+        check("tiny", seed, kind=kind)
+
+
+def test_a_few_displaced_layers_on_the_tiny_core() -> None:
+    for seed, kind in enumerate(DISPLACED_KINDS, start=14300):
         check("tiny", seed, kind=kind)
 
 

@@ -24,7 +24,7 @@ from pliant.compiler.lane_words import lane_words
 from pliant.compiler.operation import Operation, Reduction
 from pliant.compiler.pieces import LaneGroups
 from pliant.compiler.select import Selection, gather, readings
-from pliant.spec.config import AcceleratorConfig
+from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.memory import ceil_div
 
 GATHER_OVERHEAD = 300
@@ -112,7 +112,8 @@ class _Arranger:
         if isinstance(node, Operation):
             geometry = Geometry.of(node, self._config, self._tensors)
             cycles = (cycles * geometry.taps if geometry.matrix else
-                      geometry.rows.outputs * geometry.row_cycles(geometry.columns.outputs))
+                      geometry.rows.outputs * geometry.row_cycles(geometry.columns.outputs,
+                                                                  FEATURE_BANKS) // FEATURE_BANKS)
         channels = tuple((selection.sources[source], int(channel))
                          for source, channel in selection.channels)
         return _Reader(node.name, channels, cycles)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Load, Matrix, Post, Source, Store
-from pliant.spec.memory import row_patches
+from pliant.spec.memory import displaced_cycles, row_patches
 from pliant.spec.sampling import Offsets
 
 MATRIX_OVERHEAD = 8
@@ -36,10 +36,13 @@ def copy_cycles(words: int) -> int:
 def post_cycles(post: Post) -> int:
     """Return the cycles of a Post instruction."""
     row = post.out_width
+    kernel = post.kernel_height, post.kernel_width
+    if post.offsets:
+        pixels = post.out_height * post.out_width
+        return pixels * displaced_cycles(kernel, post.groups, post.offset_groups) + POST_OVERHEAD
     if post.source != Source.ACCUMULATOR:
-        row = row_patches(
-            (post.kernel_height, post.kernel_width), post.stride_x,
-            (post.dilation_y, post.dilation_x), row, depthwise=post.source == Source.DEPTHWISE)
+        row = row_patches(kernel, post.stride_x, (post.dilation_y, post.dilation_x), row,
+                          depthwise=post.source == Source.DEPTHWISE)
     return post.groups * post.out_height * row + POST_OVERHEAD
 
 

@@ -1,4 +1,4 @@
-"""How the Matrix instructions of a layer displace their taps, and where offsets come from."""
+"""How the instructions of a layer displace their taps, and where offsets come from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pliant.compiler.layer_buffers import LayerBuffers
 from pliant.compiler.memory_plan import Rectangle
 from pliant.compiler.step import Extent, Step
 from pliant.spec.memory import region_strides, round_up
-from pliant.spec.sampling import FRACTION_BITS
+from pliant.spec.sampling import FRACTION_BITS, Sampling
 
 NAMES = ("offset", "mask")
 """Of the instruction's fields for the tensors of offsets and masks."""
@@ -38,21 +38,45 @@ class Displacements:
         self._buffers = buffers
         self._copied: tuple[Span, Span] | None = None  # what the offset memory holds
 
-    def fields(self, step: Step, band: Span, columns: Span) -> dict[str, int]:
-        """Return the fields for a band of outputs; offsets are copied unless they are there."""
+    def matrix_fields(self, step: Step, band: Span, columns: Span) -> dict[str, int]:
+        """Return a Matrix's fields for a band of outputs; offsets are copied unless they are."""
         sampling = self._sampling
         if sampling is None:
             return {}
-        fields: dict[str, int] = {
-            "offsets": sampling.offsets, "interpolate": int(sampling.interpolate),
-            "offset_shift": FRACTION_BITS - sampling.fraction_bits,
-            "offset_min": sampling.minimum, "offset_max": sampling.maximum}
+        fields = _meaning(sampling) | {"interpolate": int(sampling.interpolate)}
         fields |= {f"{name}_groups": count
                    for name, count in zip(NAMES, self._groups, strict=False)}
         if self._copied == (band, columns):
             return fields
         self._copied = band, columns
         return fields | self._copy(step, band, columns) | {"offset_load": 1}
+
+    def post_fields(
+        self, step: Step, tile: int, rows: Span, band: Span, columns: Span
+    ) -> dict[str, int]:
+        """Return a Post's fields for a band of a tile, whose outputs are `rows`.
+
+        Offsets in DDR are loaded band by band, once for all channels.
+        """
+        assert self._sampling is not None
+        [count], [home] = self._groups, self._homes
+        fields = _meaning(self._sampling) | {"offset_groups": count}
+        last = round_up(columns.stop, self._config.words_per_beat)
+        if home.chip is None:
+            assert home.ddr is not None
+            step.residual = self._buffers.offsets(
+                step, home.ddr, count, tile, (rows.start, rows.stop), (columns.start, last),
+                band.stop - rows.start)
+            strides = region_strides(rows.outputs, last - columns.start)
+            place = {"y": band.start - rows.start}
+        else:
+            part = home.chip.part(band.start)
+            step.residual, strides = part.buffer, part.strides
+            span = band.start - part.first, band.stop - part.first
+            step.reads.append(Extent(part, (0, count), span))
+            place = {"y": span[0], "x": columns.start}
+        place |= {"group_stride": strides[0], "row_stride": strides[1]}
+        return fields | {f"residual_{what}": value for what, value in place.items()}
 
     def _copy(self, step: Step, band: Span, columns: Span) -> dict[str, int]:
         """Return where offsets and masks are; those in DDR are loaded."""
@@ -84,3 +108,9 @@ class Displacements:
             fields |= {f"{name}_{what}": value for what, value in at.items()}
         step.offsets, step.masks = (*used, None)[:2]
         return fields
+
+
+def _meaning(sampling: Sampling) -> dict[str, int]:
+    """Return the fields that say what offsets mean."""
+    return {"offsets": sampling.offsets, "offset_shift": FRACTION_BITS - sampling.fraction_bits,
+            "offset_min": sampling.minimum, "offset_max": sampling.maximum}

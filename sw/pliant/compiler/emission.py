@@ -246,7 +246,7 @@ class LayerSteps:
                 weights=weights + (run[0] - groups[0]) * self.geometry.group_words,
                 accumulate=int(run[0] > 0),
                 narrow_weights=int(self.operation.narrow_weights), **self._window(place, view),
-                **self._displacements.fields(
+                **self._displacements.matrix_fields(
                     step, self._bands(place.tile)[place.band], self._tile(place.tile)[1]))
             yield step
 
@@ -346,7 +346,11 @@ class LayerSteps:
         step.input = view.buffer
         fields = self._window(place, view)
         if self.geometry.depthwise:
-            step.taps, fields["taps"] = self.buffers.taps(step, groups)
+            step.taps, fields["taps"] = self.buffers.taps(step, place.channel)
+        if self.geometry.displaced:
+            rows, columns = self._tile(place.tile)
+            fields |= self._displacements.post_fields(
+                step, place.tile, rows, self._bands(place.tile)[place.band], columns)
         return fields | {
             "source": _SOURCES[self.operation.reduction], "window": view.offset,
             "window_group_stride": view.strides[0], "window_row_stride": view.strides[1]}

@@ -18,7 +18,7 @@ from pliant.compiler.tile import (
     result_stored,
     same_inputs,
 )
-from pliant.spec.memory import ceil_div
+from pliant.spec.memory import aligned_rows, ceil_div, region_strides, round_up
 
 
 def estimate(
@@ -71,13 +71,15 @@ def estimate(
         weight_bytes = groups * geometry.group_words * config.cols
     elif geometry.depthwise:
         weight_loads = channels if tiling.weights_resident else loads(nest, "channel")
-        weight_bytes = tiling.channel_groups * geometry.patches * 4 * config.lanes
+        weight_bytes = geometry.tap_words(tiling.channel_groups) * 4 * config.lanes
     pixels = tiling.band_height * tiling.tile_width
     zoom = geometry.zoom**2
     out_bytes = pixels * tiling.channel_groups * config.lanes * zoom
     residual, stored = residual_loaded(geometry, placement), result_stored(placement)
     outputs = geometry.output_groups * rows.outputs * columns.outputs
-    copies = loads(nest, "tile band") if geometry.displacement_groups else 0
+    copies = 0
+    if geometry.displacement_groups:  # for the post unit, a tile's offsets serve all channels
+        copies = tiles * bands if geometry.displaced else loads(nest, "tile band")
     displacements = displacement_groups(geometry, placement)
     moved = (input_loads * per_load + weight_loads * weight_bytes
              + outputs * config.lanes * (stored * zoom + residual)
@@ -86,13 +88,19 @@ def estimate(
                  + copies * (displacements > 0))
     bytes_per_cycle = bandwidth(config)
     memory = moved / bytes_per_cycle + transfers * TRANSFER_OVERHEAD
-    first_load = (0.0 if not loaded
-                  else per_load / bands / bytes_per_cycle + config.board.ddr_latency_cycles)
+    first_bytes = (_first_band(geometry, placement, tiling) if geometry.displaced
+                   else loaded * per_load / bands)
+    first_load = (first_bytes / bytes_per_cycle + config.board.ddr_latency_cycles
+                  if first_bytes else 0.0)
     last_store = stored * out_bytes / bytes_per_cycle
 
-    row_cycles = sum(geometry.row_cycles(part.outputs)
+    whole, rest = divmod(geometry.output_groups, tiling.channel_groups)
+    row_cycles = sum(whole * geometry.row_cycles(part.outputs, tiling.channel_groups)
+                     + (geometry.row_cycles(part.outputs, rest) if rest else 0)
                      for part in columns.split(tiling.tile_width))
-    post = geometry.output_groups * rows.outputs * row_cycles + steps * POST_OVERHEAD
+    post = rows.outputs * row_cycles + steps * POST_OVERHEAD
+    if not geometry.matrix and tiling.input_slots == 1:  # nothing is loaded ahead
+        post += max(0, input_loads - 1) * first_load
     matrix = 0.0
     if geometry.matrix:
         passes = geometry.taps * geometry.input_groups
@@ -105,23 +113,27 @@ def estimate(
             matrix += copies * copy_cycles(pixels * sum(geometry.displacement_groups))
         if tiling.input_slots == 1 and input_loads > 1:
             matrix += input_loads * per_load / bytes_per_cycle  # nothing is loaded ahead
-    if _one_bank(geometry):  # what else needs the bank waits for the end of the instruction
-        if geometry.matrix:
-            matrix += residual * outputs
-        else:
-            beats = pixels * tiling.channel_groups // config.words_per_beat
-            post += steps * max(0, beats - POST_OVERHEAD)
     compute = matrix / steps + post / steps
     cycles = max(memory + compute, matrix + first_load + post / steps + last_store,
                  post + first_load + matrix / steps + last_store)
     return int(cycles), int(moved)
 
 
-def _one_bank(geometry: Geometry) -> bool:
-    """Whether every word that a unit computes needs the same bank of the feature buffer.
+def _first_band(geometry: Geometry, placement: Placement, tiling: Tiling) -> int:
+    """Return the bytes that the first instruction with displaced taps waits for."""
+    rows, columns = geometry.rows.split(tiling.tile_height)[0], geometry.columns
+    band = geometry.rows.span(0, min(tiling.band_height, rows.outputs))
+    words = 0
+    if not placement.on_chip.sources:
+        across = columns.split(tiling.tile_width)[0].inputs
+        words += _loaded_rows(band.last - rows.first, rows.inputs, across) * across * min(
+            tiling.channel_groups, geometry.output_groups)
+    across = round_up(tiling.tile_width, geometry.config.words_per_beat)
+    words += (_loaded_rows(band.outputs, rows.outputs, across) * across
+              * displacement_groups(geometry, placement))
+    return words * geometry.config.lanes
 
-    With even strides, windows start in rows and columns of the same parity; the post unit reads a
-    bank of theirs with each patch, the matrix unit only if there is one tap.
-    """
-    even = all(stride % 2 == 0 for stride in geometry.operation.window.stride)
-    return even and (not geometry.matrix or geometry.taps == 1)
+
+def _loaded_rows(needed: int, rows: int, columns: int) -> int:
+    """Return how many of a region's rows are loaded for the first `needed`."""
+    return min(rows, round_up(needed, aligned_rows(region_strides(rows, columns)[1])))

@@ -125,6 +125,8 @@ def _merge_add(producer: Operation, add: Operation, operand: int) -> Operation |
         return None
     if producer.upsample:
         return None  # the residual would be added before
+    if producer.displaced:
+        return None  # its offsets come where a residual would
     if producer.requantization.rounding is not residual.rounding:
         return None  # one field of the instruction rounds both
     if operand == 1:

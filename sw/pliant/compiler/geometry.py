@@ -11,7 +11,15 @@ from pliant.compiler.operation import Operation, Reduction
 from pliant.compiler.phases import PHASES
 from pliant.compiler.pieces import LaneGroups
 from pliant.spec.config import AcceleratorConfig
-from pliant.spec.memory import ceil_div, pass_words, patch_grid, round_up, row_patches, row_pitch
+from pliant.spec.memory import (
+    ceil_div,
+    displaced_cycles,
+    pass_words,
+    patch_grid,
+    round_up,
+    row_patches,
+    row_pitch,
+)
 
 
 @dataclass(frozen=True)
@@ -194,21 +202,34 @@ class Geometry:
         return self.operation.reduction is Reduction.DEPTHWISE
 
     @property
+    def displaced(self) -> bool:
+        """Whether the post unit displaces the taps of its windows."""
+        return self.operation.displaced
+
+    @property
     def patches(self) -> int:
-        """Patches of a window, or of its phases: the tap words of a lane group."""
+        """Patches of a window, or of its phases; a displaced tap is one."""
         if self.operation.phased:
             return PHASES
+        if self.displaced:
+            return self.taps
         return patches(self.operation.window.kernel, self.operation.window.dilation)
 
-    def row_cycles(self, outputs: int) -> int:
-        """Return the cycles that the post unit takes for a row of `outputs` of a lane group."""
+    def tap_words(self, groups: int) -> int:
+        """Return the tap words of `groups` lane groups that the post unit computes together."""
+        return self.patches * (1 if self.displaced else groups)
+
+    def row_cycles(self, outputs: int, groups: int = 1) -> int:
+        """Return the post unit's cycles for a row of `outputs` of lane groups computed together."""
         if self.matrix:
-            return outputs
+            return groups * outputs
         if self.operation.phased:
-            return PHASES * outputs
+            return groups * PHASES * outputs
         window = self.operation.window
-        return row_patches(window.kernel, window.stride[1], window.dilation, outputs,
-                           depthwise=self.depthwise)
+        if self.displaced:
+            return outputs * displaced_cycles(window.kernel, groups, *self.displacement_groups)
+        return groups * row_patches(window.kernel, window.stride[1], window.dilation, outputs,
+                                    depthwise=self.depthwise)
 
     @property
     def group_words(self) -> int:

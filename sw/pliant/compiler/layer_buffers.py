@@ -9,10 +9,10 @@ from pliant.compiler.geometry import Geometry, Span
 from pliant.compiler.layer_constants import LayerConstants
 from pliant.compiler.memory_plan import DdrTensor, Rectangle
 from pliant.compiler.step import LoadTask, Step
-from pliant.compiler.tile import Tiling
+from pliant.compiler.tile import Tiling, tap_words
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Load, Target
-from pliant.spec.memory import TABLE_BYTES, ceil_div, region_strides, round_up
+from pliant.spec.memory import TABLE_BYTES, aligned_rows, ceil_div, region_strides, round_up
 from pliant.spec.program import Segment
 
 
@@ -91,22 +91,41 @@ class LayerBuffers:
         rows, those that no earlier step needed are loaded.
         """
         rows, columns = spans
+        return self._tile("input", step, pieces, tile, (rows.first, rows.last),
+                          (columns.first, columns.last), rows_needed)
+
+    def offsets(
+        self, step: Step, tensor: DdrTensor, groups: int, tile: int, rows: tuple[int, int],
+        columns: tuple[int, int], rows_needed: int,
+    ) -> Buffer:
+        """Return the buffer of the offsets of a tile of displaced windows, filled as inputs are."""
+        return self._tile("displacement", step, [(tensor, (0, groups))], tile, rows, columns,
+                          rows_needed)
+
+    def _tile(
+        self, name: str, step: Step, pieces: Sequence[tuple[DdrTensor, tuple[int, int]]],
+        tile: int, rows: tuple[int, int], columns: tuple[int, int], rows_needed: int,
+    ) -> Buffer:
+        """Return the buffer of rows and columns of `pieces`, with the first `rows_needed` loaded.
+
+        Whoever needs none but those comes first.
+        """
         key = (tile, *((tensor.info.name, *groups) for tensor, groups in pieces))
-        strides = region_strides(rows.inputs, columns.inputs)
-        held = self._buffers.get("input")
+        height = rows[1] - rows[0]
+        strides = region_strides(height, columns[1] - columns[0])
+        held = self._buffers.get(name)
         if held is None or held[0] != key:
             count = sum(groups[1] - groups[0] for _, groups in pieces)
-            buffer = self._take_slot("input", count * strides[0])
-            self._buffers["input"] = key, buffer
+            buffer = self._take_slot(name, count * strides[0])
+            self._buffers[name] = key, buffer
             self._loaded_rows[buffer] = 0
-        buffer = self._buffers["input"][1]
+        buffer = self._buffers[name][1]
         loaded = self._loaded_rows[buffer]
-        needed = min(round_up(rows_needed, 2), rows.inputs)
+        needed = min(round_up(rows_needed, aligned_rows(strides[1])), height)
         if needed > loaded:
             start = (loaded >> 1) * strides[1]
             for tensor, groups in pieces:
-                part = Rectangle(groups, (rows.first + loaded, rows.first + needed),
-                                 (columns.first, columns.last))
+                part = Rectangle(groups, (rows[0] + loaded, rows[0] + needed), columns)
                 self._load_features(step, buffer, tensor, part, strides, start)
                 start += (groups[1] - groups[0]) * strides[0]
             self._loaded_rows[buffer] = needed
@@ -164,15 +183,15 @@ class LayerBuffers:
         span = (tile + own, tile + groups[1] * words)
         return self._kernels(step, Target.WEIGHT, span, None), 0
 
-    def taps(self, step: Step, groups: tuple[int, int]) -> tuple[Buffer, int]:
-        """Return the buffer of the depthwise weights and where those of `groups` begin in it."""
-        words = self.geometry.patches
-        span = (groups[0] * words, groups[1] * words)
-        if self.geometry.operation.phased:  # all are resident, phase by phase
-            whole = self.geometry.output_groups * words
-            return self._kernels(step, Target.TAPS, (0, whole), whole), groups[0]
+    def taps(self, step: Step, channel: int) -> tuple[Buffer, int]:
+        """Return the buffer of the depthwise weights and where those of `channel` begin in it."""
+        geometry, groups = self.geometry, self.tiling.channel_groups
+        whole = tap_words(geometry, groups)
+        if geometry.operation.phased:  # all are resident, phase by phase
+            return self._kernels(step, Target.TAPS, (0, whole), whole), channel * groups
+        words = geometry.tap_words(groups)
+        span = channel * words, min((channel + 1) * words, whole)
         if self.tiling.weights_resident:
-            whole = self.geometry.output_groups * words
             return self._kernels(step, Target.TAPS, span, whole), span[0]
         return self._kernels(step, Target.TAPS, span, None), 0
 
@@ -200,13 +219,13 @@ class LayerBuffers:
 
     def parameters(self, step: Step, channel: int) -> tuple[Buffer, int]:
         """Return the buffer of the parameter records and where those of `channel` begin."""
-        cols = self.config.cols
+        own = self.constants.step_records
         records = self.constants.records
-        if records == cols:
+        if records == own:
             channel = 0
         share = self.config.parameter_depth // (2 * self.at_once)
-        whole = records <= max(cols, share)
-        count, first, key = (records, 0, ()) if whole else (cols, channel * cols, (channel,))
+        whole = records <= max(own, share)
+        count, first, key = (records, 0, ()) if whole else (own, channel * own, (channel,))
         before = self._buffers.get("parameters")
         buffer = self._current("parameters", key, Target.PARAMETER, count)
         if before is None or before[1] is not buffer:
@@ -215,7 +234,7 @@ class LayerBuffers:
                 target=Target.PARAMETER, segment=Segment.CONSTANTS,
                 offset=self.constants.parameters + first * size,
                 run_beats=count * size // self.config.axi_data_bytes)))
-        return buffer, channel * cols - first
+        return buffer, channel * own - first
 
     def table(self, step: Step) -> Buffer:
         """Return the buffer of the lookup table."""

@@ -27,7 +27,9 @@ from pliant.compiler.pieces import dense_weights
 from pliant.compiler.reference import graph_macs
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Matrix, fields
+from pliant.spec.memory import ceil_div
 from pliant.spec.numerics import INT8_MIN, Rounding
+from pliant.spec.sampling import Offsets
 
 MAX_STRIDE = next(field.maximum for field in fields(Matrix) if field.name == "stride_y")
 """Rows or columns between outputs that instructions can name."""
@@ -61,6 +63,8 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
         weight_sum = node.weight.reshape(channels, -1).astype(np.int64).sum(axis=1)
         if isinstance(node, DepthwiseConvolution):
             reduction, weight = Reduction.DEPTHWISE, node.weight
+        elif isinstance(node, DeformableConvolution) and _for_post_unit(node, config):
+            reduction, weight = Reduction.DEPTHWISE, node.weight[:, 0]
         else:
             reduction, weight = Reduction.CONVOLUTION, dense_weights(node.weight, node.groups)
         return dataclasses.replace(
@@ -89,6 +93,19 @@ def _lower(node: Node, source: Tensor, config: AcceleratorConfig) -> Operation:
     bounds = dataclasses.replace(
         unchanged.requantization, clip_min=node.clip_min, clip_max=node.clip_max)
     return dataclasses.replace(unchanged, requantization=bounds)
+
+
+def _for_post_unit(node: DeformableConvolution, config: AcceleratorConfig) -> bool:
+    """Whether the post unit can compute a deformable convolution, which then is faster there.
+
+    It takes nearest pixels, channel by channel, without masks, and holds a pixel's offsets; a
+    window's taps must fit their buffer. The matrix unit computes all others.
+    """
+    sampling, (height, width) = node.sampling, node.weight.shape[-2:]
+    offsets = ceil_div(sampling.offset_channels((height, width)), config.lanes)
+    return (node.weight.shape[:2] == (node.groups, 1) and not sampling.interpolate
+            and sampling.offsets is not Offsets.MODULATED and offsets <= config.displaced_groups
+            and height * width <= config.tap_depth)
 
 
 def _stride(

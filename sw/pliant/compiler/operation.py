@@ -32,7 +32,7 @@ class Reduction(enum.Enum):
     SUM = "sum"
     """Channel by channel: post unit."""
     DEPTHWISE = "depthwise"
-    """Channel by channel, times weights: post unit."""
+    """Channel by channel, times weights: post unit, also where taps are displaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,11 @@ class Operation(Node):
     def windows(self) -> tuple[str, ...]:
         """Names of the tensors that the window reads."""
         return self.inputs[:len(self.inputs) - self._displacing - (self.residual is not None)]
+
+    @property
+    def displaced(self) -> bool:
+        """Whether the post unit displaces the taps of its windows."""
+        return self.reduction is Reduction.DEPTHWISE and self.sampling is not None
 
     @property
     def displacements(self) -> tuple[str, ...]:

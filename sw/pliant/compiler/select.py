@@ -174,8 +174,8 @@ class _Resolver:
     def _divide(self, node: Operation, selected: set[str]) -> None:
         """Apply what works channel by channel to the lane groups that hold selected channels."""
         selection = self._maps.get(node.inputs[0])
-        if (selection is None or len(node.inputs) > 1 or node.output.name in self._real
-                or not selection.distinct()):
+        if (selection is None or node.residual is not None or selected != {node.inputs[0]}
+                or node.output.name in self._real or not selection.distinct()):
             self._wanted |= selected
             return
         lanes = self._config.lanes
@@ -214,7 +214,8 @@ class _Resolver:
             node.requantization, multiplier=node.requantization.multiplier[like],
             shift=node.requantization.shift[like])
         return dataclasses.replace(
-            node, name=node.name + suffix, inputs=(source,), layers=(node.name + suffix,),
+            node, name=node.name + suffix, inputs=(source, *node.inputs[1:]),
+            layers=(node.name + suffix,),
             output=dataclasses.replace(node.output, name=node.output.name + suffix,
                                        shape=(len(like), size[0], size[1])),
             weight=None if node.weight is None else node.weight[like], bias=node.bias[like],

@@ -29,7 +29,7 @@ class Tiling:
     """Of outputs and residuals alike."""
     displacement_slots: int = 0
     displacement_slot_size: int = 0
-    """Of what is loaded of a band's offsets and masks."""
+    """Of what is loaded of a band's offsets and masks, or of a tile's for the post unit."""
     cycles: int = 0
     traffic: int = 0
     """Estimates: cycles, and bytes moved to and from DDR."""
@@ -101,11 +101,18 @@ def residual_loaded(geometry: Geometry, placement: Placement) -> int:
     return int(geometry.operation.residual is not None and not placement.on_chip.residual)
 
 
-def weights_resident(geometry: Geometry, placement: Placement) -> bool:
+def tap_words(geometry: Geometry, channel_groups: int) -> int:
+    """Return the tap words of a layer that computes so many lane groups at a time."""
+    steps, rest = divmod(geometry.output_groups, channel_groups)
+    return (steps * geometry.tap_words(channel_groups)
+            + (geometry.tap_words(rest) if rest else 0))
+
+
+def weights_resident(geometry: Geometry, placement: Placement, channel_groups: int) -> bool:
     """Whether all weights (or taps) fit their buffer, or the share of it."""
     config = geometry.config
     if geometry.depthwise:
-        return geometry.output_groups * geometry.patches <= config.tap_depth
+        return tap_words(geometry, channel_groups) <= config.tap_depth
     tiles = ceil_div(geometry.output_groups, config.groups_per_tile)
     words = tiles * geometry.input_groups * geometry.group_words
     share = 1 if placement.matrices == 1 else 4

@@ -22,6 +22,7 @@ from pliant.compiler.tile import (
     same_inputs,
     weights_resident,
 )
+from pliant.spec.config import FEATURE_BANKS
 from pliant.spec.isa import Load, Matrix, fields
 from pliant.spec.memory import ceil_div, region_strides, round_up
 
@@ -37,6 +38,9 @@ STEP_GAIN = 2e-4
 SHARED_WEIGHTS = 8
 """Part of the weight buffer that one of two layers takes at a time. Each holds two such, or a
 quarter that stays: wherever these stand, what is left has a gap for the next one."""
+PARAMETER_SHARES = 4
+"""Parts of the parameter buffer of which one holds the records of displaced taps: two layers may
+then load those of their next instruction beside those in use."""
 
 _LIMITS = {field.name: field.maximum for field in fields(Load)}
 _MATRIX = {field.name: field for field in fields(Matrix)}
@@ -118,6 +122,8 @@ def _check_displacements(geometry: Geometry) -> None:
                 layer, f"its {kernel[0]}x{kernel[1]} kernel takes {name} = {groups} lane groups of "
                 f"{config.lanes}, allowed are {_MATRIX[name].maximum}",
                 "use a smaller kernel or a configuration with more rows")
+    if geometry.displaced:
+        return  # the post unit takes a pixel's offsets from the feature buffer
     least = min(config.words_per_beat, geometry.columns.outputs)
     if geometry.most_pixels < least:
         raise CompileError(
@@ -130,13 +136,16 @@ def _check_displacements(geometry: Geometry) -> None:
 def _does_not_fit(geometry: Geometry) -> CompileError:
     config = geometry.config
     height, width = geometry.rows.largest(1), geometry.columns.largest(config.words_per_beat)
-    size = region_strides(height, width)[0] + _output_size(geometry, 1, config.words_per_beat, 1)
+    pixels = config.words_per_beat
+    size = region_strides(height, width)[0] + _output_size(geometry, 1, pixels, 1)
+    beside = "offsets and " if geometry.displacement_groups else ""
+    size += region_strides(1, pixels)[0] * sum(geometry.displacement_groups)
     return CompileError(
         geometry.operation.name,
-        f"its smallest tile, {height}x{width} pixels of {config.lanes} channels and what comes "
-        f"out, takes {size} addresses ({size * 4 * config.lanes} bytes) of the feature buffer, "
-        f"feature_depth of {config.name!r} is {config.feature_depth} ({config.feature_bytes} "
-        "bytes)", "use a smaller window or a configuration with a larger feature_depth")
+        f"its smallest tile, {height}x{width} pixels of {config.lanes} channels, {beside}what "
+        f"comes out, takes {size} addresses ({size * 4 * config.lanes} bytes) of the feature "
+        f"buffer, feature_depth of {config.name!r} is {config.feature_depth} "
+        f"({config.feature_bytes} bytes)", "use a smaller window or a configuration with a larger feature_depth")
 
 
 def _candidates(geometry: Geometry, placement: Placement) -> Iterator[Tiling]:
@@ -150,13 +159,14 @@ def _candidates(geometry: Geometry, placement: Placement) -> Iterator[Tiling]:
         found = False
         pixels = geometry.most_pixels if geometry.matrix else _LIMITS["rows"] * width
         bands = halvings(min(outputs, pixels // width))
+        banded = geometry.matrix or geometry.displaced
         for band in _balanced(outputs, bands):
             if placement.tile_rows:
-                tiles = [outputs] if geometry.matrix or band == outputs else []
+                tiles = [outputs] if banded or band == outputs else []
             else:
                 count = ceil_div(outputs, band)
                 tiles = [min(number * band, outputs)
-                         for number in (halvings(count) if geometry.matrix else (1,))]
+                         for number in (halvings(count) if banded else (1,))]
             for tile in tiles:
                 for tiling in _fill(geometry, placement, width, band, tile):
                     found = True
@@ -199,28 +209,39 @@ def _fill(
         return
     group_size = region_strides(height, columns)[0]
     groups = geometry.input_groups if geometry.matrix else geometry.output_groups
-    most = min(groups, _MAX_GROUPS)
-    if not geometry.matrix and not geometry.shared_record:
-        most = min(most, config.groups_per_tile)  # an instruction names cols records
-    resident = weights_resident(geometry, placement)
-    if geometry.depthwise and not resident:  # the next taps are loaded beside those in use
-        most = min(most, max(1, config.tap_depth // 2 // geometry.patches))
-    for chunk in halvings(most):
+    whole = tile >= geometry.rows.outputs and width >= geometry.columns.outputs
+    for chunk in halvings(_most_groups(geometry, placement, groups)):
         if geometry.matrix and chunk < groups and tile > band:
             return  # an accumulator bank holds one band until all chunks are added
         channel_groups = config.groups_per_tile if geometry.matrix else chunk
         slots = _slots(geometry, placement, group_size * _loaded_groups(geometry, placement, chunk),
                        _output_size(geometry, band, width, channel_groups),
-                       _displacement_size(geometry, placement, band, width),
-                       single=tile >= geometry.rows.outputs and width >= geometry.columns.outputs
-                       and chunk >= groups and same_inputs(geometry))
+                       _displacement_size(geometry, placement,
+                                          tile if geometry.displaced else band, width),
+                       single=whole and chunk >= groups and same_inputs(geometry),
+                       displaced_once=whole and geometry.displaced)
         if slots is None:
             continue
-        orders = ORDERS if geometry.matrix else ORDERS[:1]
+        orders = ORDERS if geometry.matrix else ORDERS[:1] if tile == band else ORDERS[1:2]
         for order in orders[:2] if placement.tile_rows else orders:  # tiles come and go once
             yield _tiling(geometry, placement, width, band, tile, chunk, channel_groups, order,
                           slots)
         return
+
+
+def _most_groups(geometry: Geometry, placement: Placement, groups: int) -> int:
+    """Return the most lane groups of `groups` that an instruction may take."""
+    config = geometry.config
+    most = min(groups, _MAX_GROUPS)
+    if geometry.displaced:
+        records = config.parameter_depth // PARAMETER_SHARES
+        return min(most, FEATURE_BANKS, max(config.groups_per_tile, records // config.lanes))
+    if not geometry.matrix and not geometry.shared_record:
+        most = min(most, config.groups_per_tile)  # an instruction names cols records
+    if geometry.depthwise and not weights_resident(geometry, placement, most):
+        # the next taps are loaded beside those in use
+        most = min(most, max(1, config.tap_depth // 2 // geometry.patches))
+    return most
 
 
 def _output_size(geometry: Geometry, band: int, width: int, groups: int) -> int:
@@ -229,22 +250,23 @@ def _output_size(geometry: Geometry, band: int, width: int, groups: int) -> int:
     return region_strides(geometry.zoom * band, columns)[0] * min(groups, geometry.output_groups)
 
 
-def _displacement_size(geometry: Geometry, placement: Placement, band: int, width: int) -> int:
-    """Return the bank addresses of a slot for a band's offsets and masks."""
+def _displacement_size(geometry: Geometry, placement: Placement, height: int, width: int) -> int:
+    """Return the bank addresses of a slot for offsets and masks of so many rows and columns."""
     columns = round_up(width, geometry.config.words_per_beat)
-    return region_strides(band, columns)[0] * displacement_groups(geometry, placement)
+    return region_strides(height, columns)[0] * displacement_groups(geometry, placement)
 
 
 def _slots(
     geometry: Geometry, placement: Placement, input_size: int, output_size: int,
-    displacement_size: int, single: bool,
+    displacement_size: int, *, single: bool, displaced_once: bool,
 ) -> dict[str, int] | None:
     """Return numbers and sizes of slots, double-buffered when it fits; None when nothing does."""
     per_output = output_size * (result_stored(placement) + residual_loaded(geometry, placement))
     most = MAX_INPUT_SLOTS if not geometry.matrix else 2
     numbers = (0,) if not input_size else (1,) if single else (most, 2, 1)
     for inputs in numbers:
-        displacements = (1 if inputs == 1 else 2) if displacement_size else 0
+        displacements = 1 if inputs == 1 or displaced_once else 2
+        displacements *= displacement_size > 0
         left = placement.depth - inputs * input_size - displacements * displacement_size
         outputs = min(MAX_OUTPUT_SLOTS, left // per_output) if per_output else MAX_OUTPUT_SLOTS
         if left >= 0 and outputs >= (2 if inputs >= 2 else 1):
@@ -269,7 +291,7 @@ def _tiling(
     channel_groups: int, order: str, slots: dict[str, int],
 ) -> Tiling:
     config = geometry.config
-    resident = weights_resident(geometry, placement)
+    resident = weights_resident(geometry, placement, channel_groups)
     weight_chunk = chunk
     if geometry.matrix and not resident:
         share = 2 if placement.matrices == 1 else SHARED_WEIGHTS

@@ -120,7 +120,7 @@ def _region(
 def _window(
     step: Matrix | Post, base: int, group_stride: int, row_stride: int
 ) -> list[Access]:
-    sampling = step.sampling() if isinstance(step, Matrix) else None
+    sampling = step.sampling()
     ranges = []
     for origin, outputs, stride, kernel, dilation, size in (
         (step.origin_y, step.out_height, step.stride_y, step.kernel_height, step.dilation_y,
@@ -155,16 +155,22 @@ def _post(post: Post, config: AcceleratorConfig) -> Iterator[Access]:
         yield Access("accumulator", False, post.accumulator_bank, (1,), (1,))
     else:
         yield from _window(post, post.window, post.window_group_stride, post.window_row_stride)
-    if post.source == Source.DEPTHWISE:
+    records = config.cols
+    if post.offsets:
+        records = post.groups * config.lanes
+        words = post.kernel_height * post.kernel_width
+        yield Access(Target.TAPS, False, post.taps, (words,), (1,))
+    elif post.source == Source.DEPTHWISE:
         words = post.groups * patches((post.kernel_height, post.kernel_width),
                                       (post.dilation_y, post.dilation_x))
         yield Access(Target.TAPS, False, post.taps, (words,), (1,))
-    yield Access(Target.PARAMETER, False, post.parameters, (config.cols,), (1,))
+    yield Access(Target.PARAMETER, False, post.parameters, (records,), (1,))
     if post.table_enable:
         yield Access(Target.TABLE, False, 0, (TABLE_BYTES,), (1,))
-    if post.add_enable:
+    if post.add_enable or post.offsets:
         yield from _region(
-            post.residual, post.residual_group_stride, post.residual_row_stride, post.groups,
+            post.residual, post.residual_group_stride, post.residual_row_stride,
+            post.offset_groups if post.offsets else post.groups,
             (post.residual_y, post.residual_y + post.out_height),
             (post.residual_x, post.residual_x + post.out_width), write=False)
     zoom = 2 if post.upsample else 1

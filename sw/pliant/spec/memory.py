@@ -28,6 +28,8 @@ Table: 256 bytes; entry ``v & 255`` is the result for int8 v.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,6 +62,14 @@ def region_strides(height: int, width: int) -> tuple[int, int]:
     """
     row_stride = ceil_div(width, 2)
     return ceil_div(height, 2) * row_stride | 1, row_stride
+
+
+def aligned_rows(row_stride: int) -> int:
+    """Return how many rows further on a region's pixels lie in the same banks again.
+
+    Only at multiples of them may a region begin that is part of another one.
+    """
+    return 2 * FEATURE_BANKS // math.gcd(row_stride, FEATURE_BANKS)
 
 
 def row_pitch(config: AcceleratorConfig, width: int) -> int:
@@ -174,6 +184,15 @@ def row_patches(
     pairs = outputs // 2 if depthwise and paired(kernel, stride, dilation) else 0
     _, wider = patch_grid((kernel[0], kernel[1] + stride), dilation)
     return rows * (pairs * wider + (outputs - 2 * pairs) * columns)
+
+
+def displaced_cycles(kernel: tuple[int, int], groups: int, offset_groups: int) -> int:
+    """Return the cycles that the post unit takes for a pixel of displaced windows.
+
+    It reads a tap of all its up to four lane groups in a cycle, and puts out a word; a word of
+    offsets is taken in a cycle as well.
+    """
+    return max(kernel[0] * kernel[1], groups, offset_groups)
 
 
 def pack_taps(
