@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Post
+from pliant.spec.sampling import FRACTION_BITS
 from pliant_hw.layouts import feature_address_bits, instruction_layout
 from pliant_hw.pipeline import loaded
 from pliant_hw.products import PATCH_TAPS, row_products
+from pliant_hw.tap_displacer import MOVED_BITS
 from pliant_hw.walker import COORDINATE_BITS, SIZE_BITS
 
 PLACING = ("height", "width", "dilation_y", "dilation_x", "window_row_stride",
@@ -61,13 +63,16 @@ def patch_layout(config: AcceleratorConfig) -> data.StructLayout:
 def position_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return a patch with its row and column and what is needed to find its words.
 
-    `base` is where its lane group begins, the first one's of a displaced patch.
+    `base` is where its lane group begins, the first one's of a displaced patch, which `moved_y` and
+    `moved_x` move, in sixteenths.
     """
     fields = instruction_layout(Post)
     return data.StructLayout({
         "patch": patch_layout(config),
         "y": signed(COORDINATE_BITS),
         "x": signed(COORDINATE_BITS),
+        "moved_y": signed(MOVED_BITS),
+        "moved_x": signed(MOVED_BITS),
         "base": unsigned(feature_address_bits(config)),
         **{name: fields[name].shape for name in PLACING},
     })
@@ -125,10 +130,12 @@ class PatchLocator(wiring.Component):
 
         # Stage 1: coordinates of both rows and columns.
         given = self.position.payload
-        rows, columns = ([registered(value, COORDINATE_BITS, f"{name}_{index}").as_signed()
-                          for index, value in enumerate((start, start + dilation))]
-                         for name, start, dilation in (("row", given.y, given.dilation_y),
-                                                       ("column", given.x, given.dilation_x)))
+        rows, columns = (
+            [registered(value, COORDINATE_BITS, f"{name}_{index}").as_signed()
+             for index, value in enumerate((_nearest(start, moved), start + dilation))]
+            for name, start, moved, dilation in (
+                ("row", given.y, given.moved_y, given.dilation_y),
+                ("column", given.x, given.moved_x, given.dilation_x)))
         given = later(given, "given")
 
         # Stage 2: bounds and products. A displaced patch has one row and column.
@@ -194,3 +201,9 @@ class PatchLocator(wiring.Component):
                 m.d.sync += request.address[bank].eq(
                     Mux(second_rows[bank], row_offsets[1], row_offsets[0]) + column_terms[bank])
         return m
+
+
+def _nearest(pixel: Value, moved: Value) -> Value:
+    """Return the pixel nearest to `pixel` moved by some sixteenths, half a pixel up."""
+    half = Const(1 << FRACTION_BITS - 1, FRACTION_BITS)
+    return (Cat(half, pixel).as_signed() + moved) >> FRACTION_BITS

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.isa import Post, Source
-from pliant.spec.sampling import FRACTION_BITS
 from pliant_hw.layouts import (
     FEATURE_READ_LATENCY,
     FeatureReadPort,
@@ -50,7 +49,7 @@ class PatchWalker(wiring.Component):
     one, `stride_x` columns wider; an odd last output has its own.
 
     Where taps are displaced, each is a patch of all lane groups, of which there is one round. A
-    configuration that displaces taps has DISPLACER_LATENCY and 1 more latency.
+    configuration that displaces taps adds DISPLACER_LATENCY.
 
     Members
     -------
@@ -210,23 +209,17 @@ class PatchWalker(wiring.Component):
             displacer.left_y.eq(left_y[:LEFT_BITS]), displacer.left_x.eq(left_x[:LEFT_BITS]),
         ]
         coming = Signal(DISPLACER_LATENCY)
+        with m.If(advance):
+            m.d.sync += coming.eq(Cat(there, coming))
         for stage in range(DISPLACER_LATENCY):
             position = loaded(m, advance, position, f"position_{stage}")
-        with m.If(advance):
-            m.d.sync += [
-                coming.eq(Cat(there, coming)),
-                locator.position.valid.eq(coming[-1]),
-                locator.position.payload.eq(position),
-                locator.position.payload.y.eq(_moved(position.y, displacer.moved_y)),
-                locator.position.payload.x.eq(_moved(position.x, displacer.moved_x)),
-            ]
+        m.d.comb += [
+            locator.position.valid.eq(coming[-1]),
+            locator.position.payload.eq(position),
+            locator.position.payload.moved_y.eq(displacer.moved_y),
+            locator.position.payload.moved_x.eq(displacer.moved_x),
+        ]
         return m
-
-
-def _moved(start: Value, by: Value) -> Value:
-    """Return the pixel nearest to `start` moved by some sixteenths, half a pixel up."""
-    half = Const(1 << FRACTION_BITS - 1, FRACTION_BITS)
-    return (Cat(half, start).as_signed() + by) >> FRACTION_BITS
 
 
 class PatchReader(wiring.Component):
