@@ -113,12 +113,13 @@ class PostProcessor(wiring.Component):
         wiring.connect(m, residuals.feature, wiring.flipped(self.residual))
 
         # An instruction is accepted when all that still reads the one before has what it needs
-        # of it, long before that one is completed.
+        # of it, long before that one is completed. What takes time to fetch is asked for before.
         offered = self.instruction.payload
         current: Any = Signal(instruction_layout(Post))
         accept, start = Signal(), Signal()
         requested = Signal()  # the parameters of the instruction offered
-        unfinished, unloaded, unread, unwritten = Signal(), Signal(), Signal(), Signal()
+        reads, read = Signal(), Signal()  # its residual words or offsets
+        unfinished, unloaded, unwritten = Signal(), Signal(), Signal()
         in_flight = Signal(range(MAX_IN_FLIGHT + 1))
         copying = Signal()
         displaced = Signal()  # the instruction offered is one with offsets
@@ -130,24 +131,29 @@ class PostProcessor(wiring.Component):
             parameters.request.valid.eq(self.instruction.valid & ~requested),
             parameters.request.payload.first.eq(offered.parameters),
             parameters.request.payload.groups.eq(offered.groups),
+            reads.eq(offered.add_enable | displaced),
+            residuals.instruction.valid.eq(self.instruction.valid & reads & ~read),
+            residuals.instruction.payload.eq(offered),
             copying.eq(self.instruction.valid & offered.table_enable & table.stale),
             table.update.eq(copying & (in_flight == 0) & ~table.updating),
             self.instruction.ready.eq(
-                requested & ~copying & ~unfinished & ~unloaded & ~unread & ~unwritten),
+                requested & (read | ~reads) & ~copying & ~unfinished & ~unloaded & ~unwritten),
             accept.eq(self.instruction.valid & self.instruction.ready),
             self.busy.eq((in_flight != 0) | copying),
         ]
         m.d.sync += [start.eq(accept), in_flight.eq(in_flight + accept - self.done)]
         with m.If(parameters.request.valid & parameters.request.ready):
             m.d.sync += requested.eq(1)
+        with m.If(residuals.instruction.valid & residuals.instruction.ready):
+            m.d.sync += read.eq(1)
         for waiting, over in (
                 (unfinished, source.finished), (unloaded, adder.loaded),
-                (unread, residuals.instruction.ready), (unwritten, walker.rectangle.ready)):
+                (unwritten, walker.rectangle.ready)):
             with m.If(over):
                 m.d.sync += waiting.eq(0)
         with m.If(accept):
-            m.d.sync += [current.eq(offered), requested.eq(0), unfinished.eq(1), unloaded.eq(1),
-                         unread.eq(offered.add_enable | displaced), unwritten.eq(1)]
+            m.d.sync += [current.eq(offered), requested.eq(0), read.eq(0), unfinished.eq(1),
+                         unloaded.eq(1), unwritten.eq(1)]
 
         # Values in: a value needs room behind the pipeline, its residual and its parameters.
         room = Signal(range(OUTPUT_WORDS + 1), init=OUTPUT_WORDS)  # less one if `issued`
@@ -164,8 +170,6 @@ class PostProcessor(wiring.Component):
             self.read_entry.eq(source.read_entry),
             self.read_group.eq(source.read_group),
             source.read_values.eq(self.read_values),
-            residuals.instruction.valid.eq(unread),
-            residuals.instruction.payload.eq(current),
             residuals.claim.eq(source.claim_residual),
             parameters.claim.eq(source.claim_parameters),
             self.active.eq(source.issue),
