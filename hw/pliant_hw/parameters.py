@@ -133,11 +133,13 @@ class ParameterUnit(wiring.Component):
             if length > 1:
                 m.d.sync += together.eq(request.together)
 
-        # Claiming: what is known with the number of groups waiting is not found from it.
-        waiting = Signal(range(length + 1))
+        # Claiming. `claim` comes late in its cycle.
+        waiting = Signal(range(length + 1))  # less one if `claimed`
+        claimed = Signal()
         m.d.sync += [
-            waiting.eq(waiting + completes - self.claim),
-            self.available.eq(completes | (waiting > 1) | ((waiting == 1) & ~self.claim)),
+            claimed.eq(self.claim), waiting.eq(waiting + completes - claimed),
+            self.available.eq(completes | (waiting > 1 + claimed)
+                              | ((waiting == 1 + claimed) & ~self.claim)),
         ]
 
         # Presenting. The last of groups together is followed by the oldest one.

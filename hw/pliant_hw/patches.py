@@ -129,7 +129,7 @@ class PatchWalker(wiring.Component):
         ]
         with m.If(step):
             m.d.sync += [left_x.eq(left_x - 1 - two_x), tap.eq(next_tap), first.eq(0),
-                         previous.eq(1), x.eq(x + (post.dilation_x << two_x))]
+                         previous.eq(~displaced), x.eq(x + (post.dilation_x << two_x))]
             with m.If(last_x):
                 m.d.sync += [left_x.eq(Mux(pair, pair_width, post.kernel_width)), x.eq(start_x),
                              previous.eq(0), left_y.eq(left_y - 1 - two_y),

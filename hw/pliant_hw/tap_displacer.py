@@ -17,8 +17,8 @@ from pliant_hw.layouts import instruction_layout
 from pliant_hw.pipeline import loaded
 from pliant_hw.products import lut_product
 
-DISPLACER_LATENCY = 3
-"""A tap's offsets; clamp and shift; scale."""
+DISPLACER_LATENCY = 4
+"""A tap's offsets; clamp; shift; scale."""
 
 LEFT_BITS = MAX_SCALED_KERNEL.bit_length()
 """Of what is left of a SCALED kernel's rows or columns."""
@@ -70,18 +70,20 @@ class PixelOffsets(wiring.Component):
         level = Signal(range(depth + 1))
         behind = Signal.like(level)
         later = Signal.like(level)
+        room = Signal(init=1)
         in_word = exact_log2(lanes // 2)
         m.d.comb += [
-            self.words.ready.eq(level != depth),
-            write.en.eq(self.words.valid & self.words.ready),
+            self.words.ready.eq(room),
+            write.en.eq(self.words.valid & room),
             write.data.eq(self.words.payload),
             read.addr.eq(oldest + self.tap[in_word:]),
             self.pair.eq(read.data.word_select(self.tap[:in_word], 16)),
             behind.eq(level + write.en),
-            later.eq(behind - self.groups),
+            later.eq(level - self.groups + write.en),
         ]
         # What is there is compared for either case: `leave` comes late in its cycle.
         m.d.sync += [
+            room.eq(self.leave | (behind != depth)),
             write.addr.eq(write.addr + write.en),
             level.eq(Mux(self.leave, later, behind)),
             self.available.eq(Mux(self.leave, behind >= (self.groups << 1), behind >= self.groups)),
@@ -92,7 +94,7 @@ class PixelOffsets(wiring.Component):
 
 
 class TapDisplacer(wiring.Component):
-    """Finds how far taps move, one a cycle, latency DISPLACER_LATENCY (3).
+    """Finds how far taps move, one a cycle, latency DISPLACER_LATENCY (4).
 
     Implements :func:`pliant.spec.sampling.displacement`; taps of instructions without offsets move
     by 0.
@@ -173,16 +175,19 @@ class TapDisplacer(wiring.Component):
                 (post.offset_min, "minimum"), (post.offset_max, "maximum"),
                 (post.offset_shift, "shift")))
 
-        # Stage 2: clamp and shift; stage 3: scale.
+        # Stage 2: clamp; stage 3: shift; stage 4: scale.
+        shift = loaded(m, self.advance, shift, "shift_2")
         for axis, offset, anchor, moved in (
                 ("y", pair[:8].as_signed(), anchors[0], self.moved_y),
                 ("x", pair[8:].as_signed(), anchors[1], self.moved_x)):
+            clamped = Signal(signed(8), name=f"clamped_{axis}", reset_less=True)
             shifted = Signal(signed(8 + FRACTION_BITS), name=f"shifted_{axis}", reset_less=True)
-            anchor = loaded(m, self.advance, anchor, f"anchor_{axis}_2")
+            for stage in (2, 3):
+                anchor = loaded(m, self.advance, anchor, f"anchor_{axis}_{stage}")
             product = lut_product(m, shifted, anchor, f"product_{axis}")
             with m.If(self.advance):
-                m.d.sync += [shifted.eq(_clamped(offset, minimum, maximum) << shift),
-                             moved.eq(product)]
+                m.d.sync += [clamped.eq(_clamped(offset, minimum, maximum)),
+                             shifted.eq(clamped << shift), moved.eq(product)]
         return m
 
 

@@ -79,7 +79,8 @@ class System:
         self.weights: dict[Post, NDArray[np.int8]] = {}
         self.module = m = Module()
         self.buffer: Any = FeatureBuffer(
-            config=config, readers=["rival", "residual", *WINDOWS], writers=["rival", "output"])
+            config=config, readers=["rival", *WINDOWS], writers=["rival", "output"],
+            write_port_readers=["residual"])
         m.submodules.buffer = self.buffer
         m.submodules.accumulators = self.accumulators = Accumulators(config=config)
         m.submodules.unit = self.unit = unit = PostProcessor(config=config)
@@ -425,9 +426,9 @@ def test_one_patch_enters_each_cycle(
     assert before < 2 * MORE_WORDS * each + 40
 
 
-def test_a_residual_takes_its_share_of_the_banks() -> None:
+def test_residuals_are_read_between_the_words_written() -> None:
     cycles, _ = marginal_cycles({"source": Source.SUM, **KERNEL_2X2, "add_enable": 1})
-    assert abs(cycles - MORE_WORDS * 5 // 4) <= FEATURE_BANKS
+    assert MORE_WORDS <= cycles <= MORE_WORDS + FEATURE_BANKS
 
 
 @pytest.mark.parametrize(("source", "expected", "features"), [
@@ -444,6 +445,33 @@ def test_patches_use_every_cycle_in_which_their_banks_are_free(
 ) -> None:
     cycles, _ = marginal_cycles({"source": source, **features}, one_bank_read)
     assert abs(cycles - expected) <= FEATURE_BANKS  # the rival's phase
+
+
+DISPLACED = {**KERNEL_3X3, "source": Source.DEPTHWISE, "groups": 4, "window_group_stride": 33,
+             "residual": 140, "offset_shift": 4, "offset_min": -2, "offset_max": 2,
+             "residual_group_stride": 17, "residual_row_stride": 2,
+             "destination": 220, "destination_row_stride": 2, "destination_group_stride": 17}
+"""A window of nine displaced taps for each of four lane groups."""
+
+LARGE = dataclasses.replace(TINY, feature_depth=512)
+
+
+@pytest.mark.parametrize(("lost", "offsets"), [  # until the first pixel's offsets are fetched
+    (10, {"offsets": Offsets.SCALED}),
+    (14, {"offsets": Offsets.PER_TAP, "offset_groups": 5}),
+])
+def test_a_displaced_tap_of_four_lane_groups_enters_each_cycle(
+    lost: int, offsets: dict[str, int]
+) -> None:
+    system = System(LARGE, 0)
+    instructions = [
+        system.depthwise(Post(**{
+            "height": 16, "width": 8, "window_row_stride": 4, "out_height": height, "out_width": 4,
+            "parameters": 16 * (index % 2), **DISPLACED, **offsets}))
+        for index, height in enumerate((8, 4, 8, 8))]
+    before, *cycles = system.run(instructions)
+    assert cycles == [9 * 4 * instruction.out_height + lost for instruction in instructions[1:]]
+    assert before < 9 * 32 + 60
 
 
 def test_a_changed_table_is_copied_once() -> None:

@@ -57,3 +57,43 @@ def test_two_outputs_share_a_patch(slices: int) -> None:
     first, second = (np.array(side) for side in zip(*found, strict=True))
     assert (first[REDUCER_LATENCY - 1:][:patches] == (words * taps).sum(1)).all()
     assert (second[REDUCER_LATENCY + 1:][:patches - 1] == (words[1:] * shifted).sum(1)).all()
+
+
+@pytest.mark.parametrize("slices", range(PATCH_TAPS + 1))
+def test_the_products_of_a_displaced_patch_stay_apart(slices: int) -> None:
+    """One patch a cycle, displaced ones among such of one sum."""
+    random = np.random.default_rng(0)
+    patches = 300
+    words, taps = random.choice([-128, -1, 0, 1, 127, 77], (2, patches, PATCH_TAPS))
+    displaced = random.integers(2, size=patches)
+    reducer = LaneReducer(slices=slices, displaces=True)
+    found = []
+
+    async def main(ctx: Any) -> None:
+        ctx.set(reducer.enable, (1 << len(reducer.enable)) - 1)
+        ctx.set(reducer.present, (1 << PATCH_TAPS) - 1)
+        ctx.set(reducer.inside, (1 << PATCH_TAPS) - 1)
+        for index in range(patches + REDUCER_LATENCY + 1):
+            late = index - (REDUCER_LATENCY - 1)
+            if 0 <= late < patches:
+                ctx.set(reducer.displaced, int(displaced[late]))
+            if index < patches:
+                apart = int(displaced[index])
+                ctx.set(reducer.weights, {"own": 1, "even": 1, "odd": 1 - apart, "alone": apart})
+                for tap in range(PATCH_TAPS):
+                    ctx.set(reducer.words[tap], int(words[index, tap]))
+                    ctx.set(reducer.taps[tap], int(taps[index, tap]))
+            await ctx.tick()
+            second = ctx.get(reducer.second) + ctx.get(reducer.carry)
+            found.append((ctx.get(reducer.first), second, ctx.get(reducer.third),
+                          ctx.get(reducer.fourth)))
+
+    simulate(reducer, main)
+    first, second, third, fourth = (np.array(sums) for sums in zip(*found, strict=True))
+    products = words * taps
+    arrived = slice(REDUCER_LATENCY - 1, REDUCER_LATENCY - 1 + patches)
+    apart = displaced > 0
+    assert (first[arrived] == np.where(apart, products[:, 0], products.sum(1))).all()
+    assert (second[REDUCER_LATENCY:][:patches] == np.where(apart, products[:, 1], 0)).all()
+    assert (third[arrived][apart] == products[apart, 2]).all()
+    assert (fourth[arrived][apart] == products[apart, 3]).all()
