@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from pliant_models import digits, networks
-from pliant_models.networks.codenet import CONFIGURATIONS, codenet
 from pliant_models.networks.zoo import SIZE
 
 
@@ -27,9 +26,7 @@ def float_run(name: str) -> Callable[[], object]:
         model: nn.Module = digits.DigitsNetwork()
         image = torch.rand(1, 1, 8, 8)
     elif name in networks.DETECTORS:
-        configuration = networks.DETECTORS[name]
-        model = codenet(configuration)
-        size = CONFIGURATIONS[configuration].size
+        model, size = networks.named_detector(name)
         image = torch.rand(1, 3, size, size)
     else:
         model = networks.NETWORKS[name](width=1.0, size=SIZE, classes=1000)

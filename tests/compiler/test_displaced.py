@@ -191,6 +191,15 @@ def test_selected_channels_are_read_where_they_stand_with_the_same_offsets() -> 
     assert_exact(graph, TINY)
 
 
+def test_a_pointwise_layer_behind_it_runs_beside_it() -> None:
+    net = Net(BOUNDED, channels=128, size=32)
+    layer = net.layer(net.x)
+    last = net.nodes.convolution("last", layer.output, 128, Window(
+        layer.output.shape, (1, 1), (1, 1), (1, 1), Padding()))
+    program = assert_exact(net.graph(layer, last), ULTRA96)
+    assert all(len(info.instructions) > 1 for info in program.layers)  # they take turns
+
+
 # Instructions
 
 @pytest.mark.parametrize("groups", range(1, 10))

@@ -3,11 +3,13 @@
 A ShuffleNetV2 backbone, a decoder whose 3x3 depthwise convolutions are scaled by one offset for
 each pixel, and CenterNet's heads (Zhou et al., Objects as points, arXiv:1904.07850) at a quarter of
 the image's size. The decoder here computes the offset, dilation - 1, itself, which is the published
-network with another bias.
+network with another bias. Taps between pixels are interpolated, as in the published training, or
+take the nearest pixel, as the published hardware does.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -116,13 +118,14 @@ def _shuffle(value: Tensor) -> Tensor:
 class UpUnit(nn.Module):
     """A depthwise 3x3 convolution of learned dilation, a 1x1 convolution, twice the size."""
 
-    def __init__(self, channels: int, out: int) -> None:
+    def __init__(self, channels: int, out: int, *, interpolate: bool) -> None:
         super().__init__()
         self.offset = nn.Conv2d(channels, 1, 1)
         for parameter in self.offset.parameters():  # plain convolutions to begin with
             nn.init.zeros_(parameter)
         self.deformable = DeformableConv2d(channels, channels, 3, padding=1, groups=channels,
-                                           sampling=SAMPLING, bias=False)
+                                           bias=False, sampling=dataclasses.replace(
+                                               SAMPLING, interpolate=interpolate))
         self.project = ConvNorm(channels, out, 1, activation=nn.ReLU())
 
     def forward(self, value: Tensor) -> Tensor:
@@ -142,11 +145,13 @@ class CoDeNet(nn.Module):
     pooled : bool
         The stem has stride 2 and a max pool behind it; else stride 4.
     classes : int
+    interpolate : bool
+        Taps of the decoder between pixels are interpolated; else they take the nearest.
     """
 
     def __init__(
         self, *, channels: tuple[int, int, int, int, int] = CHANNELS[1], pooled: bool = False,
-        classes: int = VOC_CLASSES,
+        classes: int = VOC_CLASSES, interpolate: bool = True,
     ) -> None:
         super().__init__()
         stem, *stages, last = channels
@@ -163,7 +168,8 @@ class CoDeNet(nn.Module):
         self.backbone = nn.Sequential(*layers)
         decoder = (last, *DECODER_CHANNELS)
         self.decoder = nn.Sequential(
-            *[UpUnit(inner, out) for inner, out in itertools.pairwise(decoder)])
+            *[UpUnit(inner, out, interpolate=interpolate)
+              for inner, out in itertools.pairwise(decoder)])
         self.heatmap = _head(decoder[-1], classes, HEATMAP_BIAS)
         self.size, self.shift = (_head(decoder[-1], 2, 0.0) for _ in range(2))
 
@@ -190,7 +196,10 @@ def layer_bits(network: nn.Module) -> dict[str, int]:
     return {name: 4 if index else 8 for index, (name, _) in enumerate(convolutions)}
 
 
-def codenet(configuration: str, *, classes: int = VOC_CLASSES) -> CoDeNet:
+def codenet(
+    configuration: str, *, classes: int = VOC_CLASSES, interpolate: bool = True
+) -> CoDeNet:
     """Return one of CONFIGURATIONS, for images of its size."""
     chosen = CONFIGURATIONS[configuration]
-    return CoDeNet(channels=chosen.channels, pooled=chosen.pooled, classes=classes)
+    return CoDeNet(channels=chosen.channels, pooled=chosen.pooled, classes=classes,
+                   interpolate=interpolate)

@@ -21,8 +21,10 @@ from pliant_models.networks.zoo import (
 from pliant_models.photographs import crops
 from pliant_models.quantize import calibrate, quantize
 
-DETECTORS = {f"codenet_{name}": name for name in CONFIGURATIONS}
-"""Names of the published configurations."""
+DETECTORS = {f"codenet_{name}{suffix}": (name, interpolate)
+             for suffix, interpolate in (("", True), ("_nearest", False))
+             for name in CONFIGURATIONS}
+"""Names of the published configurations, and whether their taps are interpolated."""
 
 
 def quantize_detector(
@@ -56,7 +58,8 @@ def detector_graph(
 
     `name` is in DETECTORS.
     """
-    model, size = _named(name, classes)
+    network, size = named_detector(name, classes=classes)
+    model = random_detector(network, size)
     photographs = crops(images, size, seed=IMAGE_SEED)
     return export_detector(model, name=name), input_integers(model, photographs)
 
@@ -66,13 +69,15 @@ def golden_detector(name: str, *, classes: int = VOC_CLASSES, images: int = 1) -
 
     The model does not compute the peaks.
     """
-    model, size = _named(name, classes)
+    network, size = named_detector(name, classes=classes)
+    model = random_detector(network, size)
     graph = export_detector(model, name=name)
     integers = model_integers(model, crops(images, size, seed=IMAGE_SEED))
     return Imported(graph=graph, images=integers[graph.inputs[0].name], integers=integers)
 
 
-def _named(name: str, classes: int) -> tuple[fx.GraphModule, int]:
-    configuration = DETECTORS[name]
-    size = CONFIGURATIONS[configuration].size
-    return random_detector(codenet(configuration, classes=classes), size), size
+def named_detector(name: str, *, classes: int = VOC_CLASSES) -> tuple[CoDeNet, int]:
+    """Return one of DETECTORS in float, with whatever PyTorch initialises, and its images' side."""
+    configuration, interpolate = DETECTORS[name]
+    return (codenet(configuration, classes=classes, interpolate=interpolate),
+            CONFIGURATIONS[configuration].size)

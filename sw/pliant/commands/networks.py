@@ -93,7 +93,7 @@ SCENES, SCENES_SEED = 12, 1
 """Held-out scenes that the trained detector has."""
 
 IMAGENET = ("vgg16", "resnet18", "resnet50", "mobilenetv2")
-DETECTORS = ("codenet_a", "codenet_b", "codenet_c", "codenet_d", "codenet_e")
+DETECTORS = tuple(f"codenet_{name}{taps}" for taps in ("", "_nearest") for name in "abcde")
 CALIBRATED = (*IMAGENET, *DETECTORS)
 """Named here too, so that listing them imports no PyTorch."""
 

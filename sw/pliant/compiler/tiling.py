@@ -2,7 +2,8 @@
 
 Outputs are cut into input tiles (what is loaded at once), these into bands (rows that fit an
 accumulator bank), and output channels into tiles of ``cols``. Input channels are cut into chunks
-when input tile or weights do not fit otherwise; the matrix unit then accumulates.
+when input tile or weights do not fit otherwise; the matrix unit then accumulates. For windows of
+the post unit a tile is one band, unless taps are displaced, so that bands share a wide border.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ def _does_not_fit(geometry: Geometry) -> CompileError:
         f"its smallest tile, {height}x{width} pixels of {config.lanes} channels, {beside}what "
         f"comes out, takes {size} addresses ({size * 4 * config.lanes} bytes) of the feature "
         f"buffer, feature_depth of {config.name!r} is {config.feature_depth} "
-        f"({config.feature_bytes} bytes)", "use a smaller window or a configuration with a larger feature_depth")
+        f"({config.feature_bytes} bytes)",
+        "use a smaller window or a configuration with a larger feature_depth")
 
 
 def _candidates(geometry: Geometry, placement: Placement) -> Iterator[Tiling]:

@@ -18,7 +18,7 @@ from pliant.compiler.reference import evaluate, graph_macs
 from pliant.spec.sampling import Offsets
 from pliant_models.deformable import DeformableConv2d
 from pliant_models.export import model_integers
-from pliant_models.networks import golden_detector
+from pliant_models.networks import DETECTORS, golden_detector, named_detector
 from pliant_models.networks.codenet import CONFIGURATIONS, CoDeNet, codenet, layer_bits
 from pliant_models.networks.detectors import export_detector, random_detector
 from pliant_models.networks.peaks import append_peaks
@@ -31,8 +31,9 @@ TINY = (8, 16, 32, 48, 64)
 
 
 @functools.cache
-def tiny(pooled: bool):
-    model = random_detector(CoDeNet(channels=TINY, pooled=pooled, classes=5), 64)
+def tiny(pooled: bool, interpolate: bool = True):
+    network = CoDeNet(channels=TINY, pooled=pooled, classes=5, interpolate=interpolate)
+    model = random_detector(network, 64)
     graph = export_detector(model, name="tiny")
     return graph, model_integers(model, crops(3, 64, seed=7))
 
@@ -59,9 +60,19 @@ def test_configurations_have_the_published_multiply_accumulates(name):
     assert abs(macs / 1e9 - GIGAMACS[name]) < 0.0006
 
 
-@pytest.mark.parametrize("pooled", [False, True])
-def test_model_in_float64_equals_the_integer_graph_in_every_layer(pooled):
-    graph, integers = tiny(pooled)
+@pytest.mark.parametrize(("name", "interpolate"), [
+    ("codenet_d", True), ("codenet_d_nearest", False)])
+def test_taps_between_pixels_are_interpolated_or_take_the_nearest(name, interpolate):
+    network, size = named_detector(name)
+    assert size == 512
+    found = {module.sampling.interpolate for module in network.modules()
+             if isinstance(module, DeformableConv2d)}
+    assert found == {interpolate}
+
+
+@pytest.mark.parametrize(("pooled", "interpolate"), [(False, False), (True, True)])
+def test_model_in_float64_equals_the_integer_graph_in_every_layer(pooled, interpolate):
+    graph, integers = tiny(pooled, interpolate)
     found = evaluate(graph, integers[graph.inputs[0].name])
     assert set(found) - set(integers) == {"peaks", "peaks.maximum"}
     for tensor, value in integers.items():
@@ -143,7 +154,8 @@ def test_peaks_of_a_tensor_that_is_no_output_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["codenet_a", "codenet_b"])  # larger ones differ in size alone
+# Larger ones differ in size alone.
+@pytest.mark.parametrize("name", ["codenet_a_nearest", "codenet_b"])
 def test_full_size_networks_equal_their_models(name):
     network = golden_detector(name)
     found = evaluate(network.graph, network.images)
@@ -151,5 +163,5 @@ def test_full_size_networks_equal_their_models(name):
         np.testing.assert_array_equal(found[tensor], value, err_msg=tensor)
     tensors = network.graph.tensors()
     macs = sum(graph_macs(node, tensors[node.inputs[0]].shape) for node in network.graph.nodes)
-    published = GIGAMACS[name[-1]] * 1e9
+    published = GIGAMACS[DETECTORS[name][0]] * 1e9
     assert 0.99 * published < macs < published  # taps on padding do not count
