@@ -40,7 +40,7 @@ class ValueSource(wiring.Component):
     buffer, so a 2x2 window takes one cycle, a 3x3 window four. Depthwise outputs side by side
     share patches, see :func:`pliant.spec.memory.row_patches`. A displaced patch is one tap of up to
     four lane groups; their values come one after the other, beside the taps of the next window.
-    Between two instructions are 3 cycles in which nothing is issued, 10 more where accumulators
+    Between two instructions are 3 cycles in which nothing is issued, 15 more where accumulators
     follow windows or the reverse.
 
     Members

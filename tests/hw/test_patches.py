@@ -324,7 +324,7 @@ def random_instruction(system: System, *, displaced: bool) -> Post:
 def test_random_windows_read_what_loops_over_pixels_do(name: str, stall: float) -> None:
     system = System(CONFIGS[name], seed=3, stall=stall)
     instructions = [random_instruction(system, displaced=system.random.random() < 0.7)
-                    for _ in range(30)]
+                    for _ in range(20)]
     kinds = {post.offsets for post in instructions}
     assert kinds == {Offsets.NONE, Offsets.SCALED, Offsets.PER_TAP}
     assert any(post.add_enable for post in instructions)
@@ -334,7 +334,7 @@ def test_random_windows_read_what_loops_over_pixels_do(name: str, stall: float) 
 
 @pytest.mark.parametrize(("offsets", "kernel"), [
     (Offsets.PER_TAP, (1, 1)), (Offsets.PER_TAP, (3, 3)), (Offsets.PER_TAP, (4, 4)),
-    (Offsets.SCALED, (1, 1)), (Offsets.SCALED, (3, 3)), (Offsets.SCALED, (7, 7))])
+    (Offsets.SCALED, (1, 1)), (Offsets.SCALED, (3, 3)), (Offsets.SCALED, (1, 7))])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_displaced_taps_come_one_a_cycle(
     name: str, offsets: Offsets, kernel: tuple[int, int]
@@ -344,11 +344,11 @@ def test_displaced_taps_come_one_a_cycle(
     post = Post(
         source=Source.DEPTHWISE, window_group_stride=33, window_row_stride=4, height=32, width=32,
         origin_y=8, origin_x=8,
-        kernel_height=kernel[0], kernel_width=kernel[1], groups=4, out_height=6, out_width=5,
+        kernel_height=kernel[0], kernel_width=kernel[1], groups=4, out_height=4, out_width=5,
         residual_row_stride=3, residual_group_stride=10, offsets=offsets,
         offset_shift=2, offset_min=-8, offset_max=8,
         offset_groups=offset_groups(system.config, offsets, kernel))
-    came = system.run([post] * 3)
+    came = system.run([post] * 2)
     for cycles in came:
         assert cycles[-1] - cycles[0] == len(cycles) - 1
     for before, behind in itertools.pairwise(came):
