@@ -75,13 +75,14 @@ def pixels(post: Post) -> Iterator[tuple[int, int]]:
 class System:
     """Walker, reader and residual reader on a memory with random contents and random stalls."""
 
-    def __init__(self, config: AcceleratorConfig, seed: int, *, stall: float = 0.0) -> None:
+    def __init__(self, config: AcceleratorConfig, seed: int, *, stall: float = 0.0,
+                 residual_stall: float = 0.0) -> None:
         print(f"{seed=}")
         self.config = config
         self.random = np.random.default_rng(seed)
         self.words = self.random.integers(
             -128, 128, (FEATURE_BANKS, config.feature_depth, config.lanes), np.int8)
-        self._stall = stall
+        self._stall, self._residual_stall = stall, residual_stall
         self.module = m = Module()
         m.submodules.walker = self.walker = PatchWalker(config=config)
         m.submodules.reader = self.reader = PatchReader(config=config)
@@ -262,11 +263,12 @@ class System:
         """Answer all ports and note which addresses are asked for windows."""
         windows = [getattr(self.reader, f"feature_{bank}") for bank in range(FEATURE_BANKS)]
         ports = [*windows, self.residuals.feature]
+        stalls = [*[self._stall] * len(windows), self._residual_stall]
         garbage = [(1 << 8 * self.config.lanes) - 1] * FEATURE_BANKS
         reading = [deque([garbage] * FEATURE_READ_LATENCY) for _ in ports]
         asked = [signal for port in ports for signal in (port.valid, port.mask, port.address)]
         while True:
-            ready = self.random.random(len(ports)) >= self._stall
+            ready = self.random.random(len(ports)) >= stalls
             for port, is_ready, answers in zip(ports, ready, reading, strict=True):
                 ctx.set(port.ready, int(is_ready))
                 ctx.set(port.data, answers.popleft())
@@ -319,10 +321,12 @@ def random_instruction(system: System, *, displaced: bool) -> Post:
     return post
 
 
-@pytest.mark.parametrize("stall", [0.0, 0.4])
+@pytest.mark.parametrize(("stall", "residual_stall"), [(0.0, 0.0), (0.4, 0.4), (0.0, 0.85)])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_random_windows_read_what_loops_over_pixels_do(name: str, stall: float) -> None:
-    system = System(CONFIGS[name], seed=3, stall=stall)
+def test_random_windows_read_what_loops_over_pixels_do(
+    name: str, stall: float, residual_stall: float
+) -> None:
+    system = System(CONFIGS[name], seed=3, stall=stall, residual_stall=residual_stall)
     instructions = [random_instruction(system, displaced=system.random.random() < 0.7)
                     for _ in range(20)]
     kinds = {post.offsets for post in instructions}
