@@ -255,7 +255,7 @@ def test_rows_that_come_later_lie_where_the_whole_region_has_them(
     monkeypatch.setattr(plan, "choose_tiling", lambda *given: dataclasses.replace(
         choose_tiling(*given), band_height=1, order="tile-channel-band"))
     remainders = set()
-    for size in range(16, 24, 2):
+    for size in range(16, 30, 2):
         net = Net(BOUNDED, size=size, channels=16)
         config = dataclasses.replace(TINY, feature_depth=1024)
         program = assert_exact(net.graph(net.layer(net.x)), config)
