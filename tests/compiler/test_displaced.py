@@ -8,8 +8,8 @@ import itertools
 import numpy as np
 import pytest
 
-from pliant.compiler import compile_graph, optimize
-from pliant.compiler.cycles import post_cycles
+from pliant.compiler import compile_graph, optimize, plan
+from pliant.compiler.cycles import DISPLACED_OVERHEAD, post_cycles
 from pliant.compiler.errors import CompileError
 from pliant.compiler.geometry import Geometry
 from pliant.compiler.graph import Add, Graph, Node, Padding, Tensor
@@ -217,8 +217,8 @@ def test_an_instruction_computes_up_to_four_lane_groups(
         assert post.sampling() == net.sampling
         assert post.offset_groups == offset_groups
         assert post.pad_value == net.x.zero_point
-        assert post_cycles(post) == pytest.approx(
-            max(4, post.groups) * post.out_height * post.out_width, abs=10)
+        taps = max(4, post.groups) * post.out_height * post.out_width
+        assert post_cycles(post) == taps + DISPLACED_OVERHEAD
 
 
 def test_offsets_come_once_for_all_channels() -> None:
@@ -242,17 +242,21 @@ def test_a_layer_takes_a_cycle_for_a_tap_of_four_lane_groups_and_little_more(
     [operation] = lowered(graph, ULTRA96)
     tiling = choose_tiling(Geometry.of(operation, ULTRA96, graph.tensors()))
     taps = 9 * 64 * 64 * 256 // (FEATURE_BANKS * ULTRA96.lanes)
-    assert taps < tiling.cycles < 1.025 * taps
+    assert taps < tiling.cycles < 1.03 * taps
     assert (tiling.channel_groups, tiling.input_slots) == (FEATURE_BANKS, 2)
     [layer] = compile_graph(graph, ULTRA96).layers
     assert layer.estimated_cycles == tiling.cycles
 
 
-def test_rows_that_come_later_lie_where_the_whole_region_has_them() -> None:
+def test_rows_that_come_later_lie_where_the_whole_region_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Row strides of any remainder: a load may begin only where banks are those of the start."""
+    monkeypatch.setattr(plan, "choose_tiling", lambda *given: dataclasses.replace(
+        choose_tiling(*given), band_height=1, order="tile-channel-band"))
     remainders = set()
-    for size in (11, 13, 15, 19):
-        net = Net(BOUNDED, size=size, channels=32)
+    for size in range(16, 30, 2):
+        net = Net(BOUNDED, size=size, channels=16)
         config = dataclasses.replace(TINY, feature_depth=1024)
         program = assert_exact(net.graph(net.layer(net.x)), config)
         starts = [post.window for post in displacing(program)]

@@ -18,6 +18,7 @@ from pliant.spec.config import AcceleratorConfig, preset
 from pliant.spec.isa import Instruction, Load, Matrix, Post, Source, Store, Target, Unit
 from pliant.spec.memory import bank_of, ceil_div, patch_taps
 from pliant.spec.program import Program
+from pliant.spec.sampling import Offsets
 from pliant_models.random_layers import DISPLACED_KINDS, random_inputs, random_layer
 from pliant_sim.simulator import InstructionSimulator
 
@@ -293,3 +294,30 @@ def test_a_unit_waits_for_itself_where_it_reads_what_it_wrote() -> None:
     assert [step.signal for step in placed] == [own, 0, own, 0, 0, 0]
     assert not unordered(placed, preset("tiny"))
     assert unordered(program, preset("tiny")) == [(0, 2), (0, 3), (2, 4), (2, 5)]
+
+
+@pytest.mark.parametrize(("most", "waits"), [(120, True), (119, False)])  # half a pixel up
+def test_displaced_windows_wait_for_all_that_taps_may_reach(most: int, waits: bool) -> None:
+    load = Load(target=Target.FEATURE, destination=8, rows=2, row_stride=2)  # rows 8 and 9
+    post = Post(source=Source.DEPTHWISE, offsets=Offsets.PER_TAP, offset_max=most,
+                window_group_stride=1, window_row_stride=2, height=16, width=4, residual=100,
+                destination=200)
+    assert placed_wait(load, post) == waits
+
+
+@pytest.mark.parametrize(("offsets", "groups", "waits"), [
+    (Offsets.PER_TAP, 3, True), (Offsets.PER_TAP, 2, False), (Offsets.NONE, 3, False)])
+def test_displaced_instructions_wait_for_the_records_of_each_lane_group(
+    offsets: Offsets, groups: int, waits: bool
+) -> None:
+    load = Load(target=Target.PARAMETER, destination=8, run_beats=2)
+    post = Post(source=Source.DEPTHWISE, offsets=offsets, groups=groups, window_group_stride=1,
+                residual=100, destination=200)
+    assert placed_wait(load, post) == waits
+
+
+def placed_wait(load: Load, post: Post) -> bool:
+    """Whether `post` is made to wait for `load`."""
+    post.check(preset("tiny"))
+    placed = place_tokens([load, post], preset("tiny"))[1]
+    return placed.wait == 1 << Unit.LOAD

@@ -5,6 +5,8 @@ import pytest
 
 from pliant.spec.config import PRESETS
 from pliant.spec.memory import (
+    aligned_rows,
+    bank_of,
     feature_tensor_bytes,
     fit_narrow,
     narrow_rows,
@@ -99,3 +101,15 @@ def test_sharing_patches_never_takes_longer(kernel, stride):
         shared, alone = (row_patches(kernel, stride, (1, 1), outputs, depthwise=depthwise)
                          for depthwise in (True, False))
         assert outputs <= shared <= alone
+
+
+@pytest.mark.parametrize("row_stride", range(1, 9))
+def test_a_region_may_begin_inside_another_every_so_many_rows(row_stride):
+    def equal(rows):
+        later = 5 + rows // 2 * row_stride
+        return all(bank_of(later, y, x) == bank_of(5, rows + y, x)
+                   for y in range(2) for x in range(2))
+
+    rows = aligned_rows(row_stride)
+    assert equal(rows)
+    assert not any(equal(fewer) for fewer in range(2, rows, 2))
