@@ -19,7 +19,7 @@ from pliant_hw.layouts import (
     feature_address_bits,
     instruction_layout,
 )
-from pliant_hw.pipeline import clip, delayed, loaded, remaining, stages
+from pliant_hw.pipeline import clip, delayed, loaded, stages
 from pliant_hw.products import lut_product
 from pliant_hw.rectangle import RectangleWalker, connect_rectangle
 from pliant_hw.rounding import ROUNDING_LATENCY, RoundingShifter
@@ -94,6 +94,8 @@ class ResidualReader(wiring.Component):
         reserve = Signal()
         unclaimed = Signal(range(RESIDUAL_WORDS + 1))  # less one if `claimed`
         claimed = Signal()
+        following = Signal.like(unclaimed)
+        at_least = Signal(3)  # one, two, three are unclaimed: compared a cycle ahead
         request = Signal()
         taken = Signal()
         m.d.comb += [
@@ -108,7 +110,7 @@ class ResidualReader(wiring.Component):
             self.feature.mask.eq(1 << asked.bank),
             requests.output.ready.eq(self.feature.ready),
             request.eq(self.feature.valid & self.feature.ready),
-            self.available.eq(remaining(unclaimed, claimed)),
+            self.available.eq(at_least[1:] | (at_least[:2] & ~claimed.replicate(2))),
             taken.eq(self.take),
             words.r_en.eq(taken),
             self.word.eq(words.r_data),
@@ -118,12 +120,14 @@ class ResidualReader(wiring.Component):
         arrived = delayed(m, request, FEATURE_READ_LATENCY, "arrived")
         bank = delayed(m, asked.bank, FEATURE_READ_LATENCY, "bank")
         is_offset = delayed(m, asked.is_offset, FEATURE_READ_LATENCY, "is_offset")
-        m.d.comb += [words.w_en.eq(arrived),
+        m.d.comb += [following.eq(unclaimed + (arrived & ~is_offset) - claimed),
+                     words.w_en.eq(arrived),
                      words.w_data.eq(Cat(self.feature.data[bank], is_offset))]
         m.d.sync += [
             reserved.eq(reserved + reserve - taken),
             claimed.eq(self.claim),
-            unclaimed.eq(unclaimed + (arrived & ~is_offset) - claimed),
+            unclaimed.eq(following),
+            at_least.eq(Cat(following > count for count in range(len(at_least)))),
         ]
         if self._displaces:
             m.d.comb += [
