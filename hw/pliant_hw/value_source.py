@@ -257,7 +257,7 @@ class ValueSource(wiring.Component):
         m.d.comb += [
             self.issue.eq(read | leave | follows),
             self.claim_residual.eq(Mux(read, instruction.add_enable,
-                                       Mux(follows, add_enable, leave & adding))),
+                                       Mux(follows, add_enable & ~displacing, leave & adding))),
             self.claim_parameters.eq(starting_group),
             starting.eq((read & starts) | (leave & patch.starts)),
             starting_group.eq((read & starts_group) | (leave & patch.starts_group)),

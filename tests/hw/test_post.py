@@ -335,6 +335,24 @@ def test_displaced_instructions_equal_numpy(name: str, conflicts: bool) -> None:
     system.run(instructions, system.random_rivals if conflicts else no_rivals)
 
 
+def test_windows_with_residuals_begin_while_displaced_words_are_issued() -> None:
+    """Windows of one tap and four words: patches queue up, those of the next instruction too."""
+    seed = 3
+    print(f"{seed=}")
+    system = System(TINY, seed)
+    instructions = []
+    for _ in range(6):
+        instructions.append(system.depthwise(dataclasses.replace(
+            displaced_instruction(system, FEATURE_BANKS), kernel_height=1, kernel_width=1,
+            offsets=Offsets.SCALED, out_height=6, out_width=4, upsample=0, destination=64,
+            destination_group_stride=13, destination_row_stride=2, destination_y=0,
+            destination_x=0, residual=10, residual_y=0)))
+        instructions.append(dataclasses.replace(
+            random_instruction(system), source=Source.SUM, add_enable=1, kernel_height=3,
+            kernel_width=3, dilation_y=1, dilation_x=1))
+    system.run(instructions)
+
+
 def paired_instruction(system: System, kernel: tuple[int, int], stride: int) -> Post:
     """Return a depthwise instruction whose outputs are computed in pairs, at a border or inside."""
     random = system.random
