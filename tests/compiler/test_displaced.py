@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pliant.compiler import compile_graph, optimize, plan
-from pliant.compiler.cycles import DISPLACED_OVERHEAD, post_cycles
+from pliant.compiler.cycles import POST_OVERHEAD, post_cycles
 from pliant.compiler.errors import CompileError
 from pliant.compiler.geometry import Geometry
 from pliant.compiler.graph import Add, Graph, Node, Padding, Tensor
@@ -218,7 +218,7 @@ def test_an_instruction_computes_up_to_four_lane_groups(
         assert post.offset_groups == offset_groups
         assert post.pad_value == net.x.zero_point
         taps = max(4, post.groups) * post.out_height * post.out_width
-        assert post_cycles(post) == taps + DISPLACED_OVERHEAD
+        assert post_cycles(post) == taps + POST_OVERHEAD
 
 
 def test_offsets_come_once_for_all_channels() -> None:

@@ -13,8 +13,6 @@ COPY_OVERHEAD = 40
 """Cycles of a copy of offsets besides its words: the pipeline is empty before and after it."""
 POST_OVERHEAD = 4
 """Cycles between the words of two Post instructions."""
-DISPLACED_OVERHEAD = 11
-"""Cycles between the taps of two Post instructions that displace them."""
 TRANSFER_OVERHEAD = 16
 """Cycles that a Load or Store adds to its beats: addresses go ahead of data."""
 
@@ -42,7 +40,7 @@ def post_cycles(post: Post) -> int:
     if post.offsets:
         pixels = post.out_height * post.out_width
         each = displaced_cycles(kernel, post.groups, post.offset_groups)
-        return pixels * each + DISPLACED_OVERHEAD
+        return pixels * each + POST_OVERHEAD
     if post.source != Source.ACCUMULATOR:
         row = row_patches(kernel, post.stride_x, (post.dilation_y, post.dilation_x), row,
                           depthwise=post.source == Source.DEPTHWISE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pliant.compiler.cycles import (
-    DISPLACED_OVERHEAD,
     MATRIX_OVERHEAD,
     POST_OVERHEAD,
     TRANSFER_OVERHEAD,
@@ -99,8 +98,7 @@ def estimate(
     row_cycles = sum(whole * geometry.row_cycles(part.outputs, tiling.channel_groups)
                      + (geometry.row_cycles(part.outputs, rest) if rest else 0)
                      for part in columns.split(tiling.tile_width))
-    overhead = DISPLACED_OVERHEAD if geometry.displaced else POST_OVERHEAD
-    post: float = rows.outputs * row_cycles + steps * overhead
+    post: float = rows.outputs * row_cycles + steps * POST_OVERHEAD
     if not geometry.matrix and tiling.input_slots == 1:  # nothing is loaded ahead
         post += max(0, input_loads - 1) * first_load
     matrix = 0.0
