@@ -385,7 +385,7 @@ MORE_WORDS = 32
 
 def marginal_cycles(features: dict[str, int], rivals: Rivals = no_rivals) -> tuple[int, int]:
     """Return the cycles that MORE_WORDS of output take, and those of twice as many alone."""
-    system = System(TINY, 0)
+    system = System(dataclasses.replace(TINY, accumulator_depth=64), 0)
 
     def instruction(height: int) -> Post:
         post = Post(**{
