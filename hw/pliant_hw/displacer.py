@@ -13,14 +13,11 @@ from pliant.spec.config import FEATURE_BANKS, AcceleratorConfig
 from pliant.spec.sampling import FRACTION_BITS, MASK_ONE, MAX_SCALED_KERNEL, Offsets
 from pliant_hw.layouts import feature_address_bits
 from pliant_hw.pipeline import loaded
-from pliant_hw.products import lut_product
+from pliant_hw.products import joined_row, lut_product, row_parts
 from pliant_hw.walker import COORDINATE_BITS, ROW_STRIDE_BITS, SIZE_BITS, position_layout
 
 NEIGHBOURS = 4
 """Pixels (0, 0), (0, 1), (1, 0), (1, 1) from the one at or before a position on."""
-
-ROW_PART = 4
-"""Bits of a row that are multiplied by the row stride at a time: more would be too deep here."""
 
 ANCHOR_BITS = (MAX_SCALED_KERNEL // 2).bit_length()
 
@@ -221,9 +218,8 @@ class Displacer(wiring.Component):
         fraction_y, fraction_x = (
             later(Mux(exact, 0, value[:FRACTION_BITS]), f"fraction_{name}")
             for name, value in (("y", rows[0]), ("x", rows[1])))
-        parts = [later(lut_product(m, behind[0][first:first + ROW_PART], given.row_stride,
-                                   f"row_product_{first}"), f"row_part_{first}")
-                 for first in range(0, SIZE_BITS, ROW_PART)]
+        parts = [later(part, f"row_part_{index}") for index, part in enumerate(
+            row_parts(m, behind[0][:SIZE_BITS], given.row_stride, "row_product"))]
         inside_y, inside_x = (
             [later(self._inside(value, size), f"inside_{name}_0"),
              later(self._inside(value + 1, size), f"inside_{name}_1")]
@@ -238,7 +234,7 @@ class Displacer(wiring.Component):
         # begins tell the parity of the bank's row, bit 0 that of the column.
         given = at.tag.displacement
         skew = at.at.group_base[:2]
-        even = sum(part << ROW_PART * index for index, part in enumerate(parts))
+        even = joined_row(parts)
         row_address, column_addresses = [], []
         for bit in range(2):
             row_before, column_before = odd_y & (skew[1] ^ bit), odd_x & (skew[0] ^ bit)

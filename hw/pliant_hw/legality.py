@@ -40,6 +40,9 @@ FACTOR_BITS = 4
 PART_BITS = 4
 """Bits of one factor that are multiplied at a time: more would be too deep."""
 
+PIECE_BITS = 64
+"""Unused bits that are looked at together at most."""
+
 
 class LegalityChecker(wiring.Component):
     """Judges instruction words as :meth:`pliant.spec.isa.Instruction.check` and the decoder do.
@@ -101,9 +104,10 @@ class LegalityChecker(wiring.Component):
         """Return, a cycle later, whether the bits behind the fields are zero."""
         ends = {kind: HEADER_BITS + sum(field.width for field in fields(kind))
                 for kind in INSTRUCTIONS}
-        bounds = [*sorted(ends.values()), len(self.word)]
+        bounds = sorted({*ends.values(),
+                         *range(min(ends.values()), len(self.word), PIECE_BITS), len(self.word)})
         # What lies between the ends of two kinds is found once for all: shared by synthesis, the
-        # pieces would form a chain.
+        # pieces would form a chain. Long ones are cut, or they are too deep.
         used = Signal(len(bounds) - 1)
         found = Signal(len(INSTRUCTIONS))
         m.d.sync += [

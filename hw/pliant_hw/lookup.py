@@ -82,7 +82,6 @@ class LookupTable(wiring.Component):
             staging.read_enable.eq(copying),
             staging.address.eq(entry[byte_bits:]),
             self.updating.eq(copying | arriving),
-            self.stale.eq(changed | self.updating),
         ]
         m.d.sync += [arriving.eq(copying), arriving_entry.eq(entry)]
         with m.If(copying):
@@ -91,8 +90,10 @@ class LookupTable(wiring.Component):
                 m.d.sync += copying.eq(0)
         with m.If(self.update):
             m.d.sync += [copying.eq(1), entry.eq(0), changed.eq(0)]
+        with m.If(arriving & ~copying & ~changed):  # `changed | updating`, known a cycle ahead
+            m.d.sync += self.stale.eq(0)
         with m.If(self.write.valid):
-            m.d.sync += changed.eq(1)
+            m.d.sync += [changed.eq(1), self.stale.eq(1)]
         value = Signal(8)
         m.d.comb += value.eq(staging.data.word_select(arriving_entry[:byte_bits], 8))
 

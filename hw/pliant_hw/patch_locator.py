@@ -13,7 +13,7 @@ from pliant.spec.isa import Post
 from pliant.spec.sampling import FRACTION_BITS
 from pliant_hw.layouts import feature_address_bits, instruction_layout
 from pliant_hw.pipeline import loaded
-from pliant_hw.products import PATCH_TAPS, row_products
+from pliant_hw.products import PATCH_TAPS, joined_row, row_parts
 from pliant_hw.tap_displacer import MOVED_BITS
 from pliant_hw.walker import COORDINATE_BITS, SIZE_BITS
 
@@ -140,11 +140,10 @@ class PatchLocator(wiring.Component):
 
         # Stage 2: bounds and products. A displaced patch has one row and column.
         displaced = given.patch.displaced
-        row_parts = [
+        products = [
             [registered(part, address_bits, f"row_{index}_{number}")
-             for number, part in enumerate(row_products(
-                 m, row[1:SIZE_BITS], given.window_row_stride, f"row_product_{index}",
-                 address_bits))]
+             for number, part in enumerate(row_parts(
+                 m, row[1:SIZE_BITS], given.window_row_stride, f"row_product_{index}"))]
             for index, row in enumerate(rows)]
         column_offsets = [registered(given.base + column[1:SIZE_BITS], address_bits,
                                      f"column_offset_{index}")
@@ -177,8 +176,8 @@ class PatchLocator(wiring.Component):
         wanted = patch.present & patch.inside
         wanted = Cat(wanted[0], Mux(patch.crossed, wanted[3], wanted[1]), wanted[2],
                      Mux(patch.crossed, wanted[1], wanted[3]))
-        row_offsets = [registered(low + high, address_bits, f"row_offset_{index}")
-                       for index, (low, high) in enumerate(row_parts)]
+        row_offsets = [registered(joined_row(parts), address_bits, f"row_offset_{index}")
+                       for index, parts in enumerate(products)]
         second_rows, needs, column_terms = [], [], []
         for bank in range(FEATURE_BANKS):
             tap = Signal(2, name=f"tap_{bank}")

@@ -103,7 +103,7 @@ class PatchWalker(wiring.Component):
         two_y, two_x = Signal(), Signal()  # two taps go together
         pairs = Signal()  # the instruction computes outputs in pairs
         pair, next_pair, first_pair = Signal(), Signal(), Signal()
-        pair_width = Signal(9)
+        pair_width, width, next_width = Signal(9), Signal(9), Signal(9)
         last_x = Signal()
         last_tap = Signal()
         last_column, last_row, last_group = Signal(), Signal(), Signal()  # known one step ahead
@@ -123,22 +123,25 @@ class PatchWalker(wiring.Component):
             next_tap.eq(tap + own),
             first_pair.eq(pairs & (post.out_width != 1)),
             one_column.eq(post.out_width <= 1 + first_pair),
-            # A single output is an odd last one, so a pair is all that others can follow.
-            next_pair.eq(Mux(last_column, first_pair, pairs & (columns_left != 3))),
         ]
+        # A single output is an odd last one, so a pair is all that others can follow. Windows with
+        # pairs take several patches: it is known before the last.
+        following_pair = Mux(last_column, first_pair, pairs & (columns_left != 3))
+        m.d.sync += [next_pair.eq(following_pair),
+                     next_width.eq(Mux(following_pair, pair_width, post.kernel_width))]
         with m.If(step):
             m.d.sync += [left_x.eq(left_x - 1 - two_x), tap.eq(next_tap), first.eq(0),
                          previous.eq(~displaced), x.eq(x + (post.dilation_x << two_x))]
             with m.If(last_x):
-                m.d.sync += [left_x.eq(Mux(pair, pair_width, post.kernel_width)), x.eq(start_x),
+                m.d.sync += [left_x.eq(width), x.eq(start_x),
                              previous.eq(0), left_y.eq(left_y - 1 - two_y),
                              y.eq(y + (post.dilation_y << two_y))]
             with m.If(last_tap):
                 next_x, next_y = start_x + (post.stride_x << pair), start_y + post.stride_y
                 m.d.sync += [left_y.eq(post.kernel_height), tap.eq(group_tap), first.eq(1),
                              starts.eq(0), starts_group.eq(last_pixel),
-                             left_x.eq(Mux(next_pair, pair_width, post.kernel_width)),
-                             pair.eq(next_pair), columns_left.eq(columns_left - 1 - pair),
+                             left_x.eq(next_width), width.eq(next_width), pair.eq(next_pair),
+                             columns_left.eq(columns_left - 1 - pair),
                              last_column.eq(columns_left <= Mux(pairs, 4, 2)),
                              start_x.eq(next_x), x.eq(next_x), y.eq(start_y)]
                 with m.If(last_column):
@@ -169,7 +172,8 @@ class PatchWalker(wiring.Component):
                 running.eq(1), first.eq(1), previous.eq(0), pair.eq(first_pair),
                 starts.eq(1), starts_group.eq(1),
                 left_y.eq(post.kernel_height),
-                left_x.eq(Mux(first_pair, pair_width, post.kernel_width)),
+                *(size.eq(Mux(first_pair, pair_width, post.kernel_width))
+                  for size in (left_x, width)),
                 rows_left.eq(post.out_height), columns_left.eq(post.out_width),
                 groups_left.eq(post.groups), group_base.eq(post.window),
                 last_column.eq(one_column), last_row.eq(post.out_height == 1),

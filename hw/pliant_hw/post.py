@@ -213,6 +213,7 @@ class PostProcessor(wiring.Component):
         connect_rectangle(m, walker, current, "destination", pixels=current.upsample,
                           by_pixel=by_pixel)
         position = walker.place.payload
+        residual_waited = Signal()  # a cycle ago: whether it must is known late
         m.d.comb += [
             walker.rectangle.valid.eq(unwritten),
             self.output.valid.eq(walker.place.valid & finished.r_rdy),
@@ -222,8 +223,9 @@ class PostProcessor(wiring.Component):
             finished.r_en.eq(written),
             self.done.eq(written & position.last),
             self.wait_bank.eq(source.wait_bank | (self.output.valid & ~self.output.ready)
-                              | (residuals.feature.valid & ~residuals.feature.ready)),
+                              | residual_waited),
         ]
+        m.d.sync += residual_waited.eq(residuals.feature.valid & ~residuals.feature.ready)
         for bank in range(FEATURE_BANKS):
             m.d.comb += [self.output.address[bank].eq(position.address),
                          self.output.data[bank].eq(finished.r_data)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth import Module, Signal, Value
 
 from pliant.spec.config import AcceleratorConfig
@@ -12,6 +14,9 @@ PATCH_TAPS = 4
 
 ROW_BITS = 7
 """Lower bits of a row that are multiplied apart from the upper ones: a factor of an int8."""
+
+ROW_PART = 4
+"""Bits of a row that are multiplied at a time where more would be too deep."""
 
 VALUE_BITS = 32
 """Signed; what the requantizer multiplies."""
@@ -39,6 +44,20 @@ def row_products(
     low = lut_product(m, row[:ROW_BITS], stride, f"{name}_low")
     high = lut_product(m, row[ROW_BITS:], stride, f"{name}_high")
     return low[:address_bits], (high << ROW_BITS)[:address_bits]
+
+
+def row_parts(m: Module, row: Value, stride: Value, name: str) -> list[Value]:
+    """Return products like those of :func:`row_products`, for :func:`joined_row`: more, shorter.
+
+    Both are to be registered before they are added.
+    """
+    return [lut_product(m, row[first:first + ROW_PART], stride, f"{name}_{first}")
+            for first in range(0, len(row), ROW_PART)]
+
+
+def joined_row(parts: Sequence[Value]) -> Value:
+    """Return ``row * stride`` of its parts."""
+    return sum((part << ROW_PART * index for index, part in enumerate(parts[1:], 1)), parts[0])
 
 
 def requantizer_slices(config: AcceleratorConfig) -> int:

@@ -90,7 +90,7 @@ class ValueSource(wiring.Component):
     def __init__(self, *, config: AcceleratorConfig) -> None:
         self._config = config
         self.displaces = config.displaced_groups > 0
-        self.words_at_once = (1, 2, FEATURE_BANKS) if self.displaces else (1, 2)
+        self.words_at_once = (1, FEATURE_BANKS if self.displaces else 2)
         self._taps = BeatMemory(
             config=config, word_bytes=PATCH_TAPS * config.lanes, depth=config.tap_depth)
         self.tap_beat_bits = self._taps.beat_address_bits
@@ -191,7 +191,6 @@ class ValueSource(wiring.Component):
         step, leave = Signal(), Signal()
         add_enable = Signal()
         adding = Signal()
-        enough = Signal()  # room for all values of the window
         start_windows = Signal()
         finish_windows = Signal()
         m.d.comb += [
@@ -199,9 +198,9 @@ class ValueSource(wiring.Component):
             walker.start.eq(start_windows),
             walker.instruction.eq(instruction),
             adding.eq(Mux(patch.starts, instruction.add_enable, add_enable)),
-            enough.eq(Mux(patch.pair, self.room[1], self.room[0])),
             reader.patch.ready.eq(~patch.last | (
-                ~follows & (self.parameters | ~patch.starts_group) & enough
+                ~follows & (self.parameters | ~patch.starts_group)
+                & self.room[1]  # for any window
                 & (Mux(patch.pair, self.residuals[1], self.residuals[0]) | ~adding))),
             step.eq(reader.patch.valid & reader.patch.ready),
             leave.eq(step & patch.last),
@@ -216,8 +215,6 @@ class ValueSource(wiring.Component):
             m.d.sync += later.eq(patch.pair)
         displacing = Signal()  # the values to follow are of a displaced window
         if self.displaces:
-            with m.If(patch.displaced):
-                m.d.comb += enough.eq(self.room[2])
             with m.If(leave):
                 m.d.sync += displacing.eq(patch.displaced)
             with m.If(leave & patch.displaced):
