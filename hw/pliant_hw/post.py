@@ -119,6 +119,7 @@ class PostProcessor(wiring.Component):
         accept, start = Signal(), Signal()
         requested = Signal()  # the parameters of the instruction offered
         reads, read = Signal(), Signal()  # its residual words or offsets
+        prepared = Signal()  # it has all that it needs, as of a cycle ago
         unfinished, unloaded, unwritten = Signal(), Signal(), Signal()
         in_flight = Signal(range(MAX_IN_FLIGHT + 1))
         copying = Signal()
@@ -136,12 +137,12 @@ class PostProcessor(wiring.Component):
             residuals.instruction.payload.eq(offered),
             copying.eq(self.instruction.valid & offered.table_enable & table.stale),
             table.update.eq(copying & (in_flight == 0) & ~table.updating),
-            self.instruction.ready.eq(
-                requested & (read | ~reads) & ~copying & ~unfinished & ~unloaded & ~unwritten),
+            self.instruction.ready.eq(prepared & ~unfinished & ~unloaded & ~unwritten),
             accept.eq(self.instruction.valid & self.instruction.ready),
             self.busy.eq((in_flight != 0) | copying),
         ]
-        m.d.sync += [start.eq(accept), in_flight.eq(in_flight + accept - self.done)]
+        m.d.sync += [start.eq(accept), in_flight.eq(in_flight + accept - self.done),
+                     prepared.eq(self.instruction.valid & requested & (read | ~reads) & ~copying)]
         with m.If(parameters.request.valid & parameters.request.ready):
             m.d.sync += requested.eq(1)
         with m.If(residuals.instruction.valid & residuals.instruction.ready):
@@ -152,8 +153,8 @@ class PostProcessor(wiring.Component):
             with m.If(over):
                 m.d.sync += waiting.eq(0)
         with m.If(accept):
-            m.d.sync += [current.eq(offered), requested.eq(0), read.eq(0), unfinished.eq(1),
-                         unloaded.eq(1), unwritten.eq(1)]
+            m.d.sync += [current.eq(offered), prepared.eq(0), requested.eq(0), read.eq(0),
+                         unfinished.eq(1), unloaded.eq(1), unwritten.eq(1)]
 
         # Values in: a value needs room behind the pipeline, its residual and its parameters.
         room = Signal(range(OUTPUT_WORDS + 1), init=OUTPUT_WORDS)  # less one if `issued`

@@ -155,7 +155,7 @@ def test_a_mutated_instruction_is_refused_or_runs_and_never_hangs(
             assert fault is not None, word.hex()
             assert (fault.code, fault.unit, fault.index) == (
                 Fault.ILLEGAL_INSTRUCTION, FaultUnit.CONTROL, index), word.hex()
-    assert MUTATIONS / 5 < illegal < MUTATIONS * 9 / 10
+    assert MUTATIONS / 8 < illegal < MUTATIONS * 9 / 10
     machine.core.write_register("watchdog", 0)
     run_exactly(machine)
 

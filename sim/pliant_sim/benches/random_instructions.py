@@ -9,7 +9,7 @@ import numpy as np
 
 from pliant.spec.config import AcceleratorConfig
 from pliant.spec.isa import Field, Instruction, fields
-from pliant.spec.rules import AtMost, Multiple, Ordered, Rule, Under
+from pliant.spec.rules import AtMost, Multiple, Odd, Ordered, Rule, Under
 
 ATTEMPTS = 2000
 """Draws until a rule must have been broken alone, where that is possible."""
@@ -21,7 +21,7 @@ def fields_of(rule: Rule) -> tuple[str, ...]:
         return (*rule.product, rule.plus) if rule.plus else rule.product
     if isinstance(rule, Ordered):
         return rule.low, rule.high
-    assert isinstance(rule, Under | Multiple)
+    assert isinstance(rule, Under | Multiple | Odd)
     return (rule.field,)
 
 
@@ -68,13 +68,23 @@ def breaking_instruction(
     """Return an instruction that breaks `rule` alone; None if none was found."""
     by_name = {field.name: field for field in fields(kind)}
     names = drawn_fields(rule)
-    instruction = legal_instruction(random, kind, config)
     for attempt in range(ATTEMPTS):
-        if attempt % 50 == 49:  # the other fields may stand in the way
-            instruction = legal_instruction(random, kind, config)
+        if attempt % 50 == 0:  # the other fields may stand in the way
+            instruction = _one_with(random, kind, rule, config)
         found = dataclasses.replace(
             instruction, **{name: draw(random, by_name[name], config) for name in names
                             if random.random() < 0.5})
         if broken(found, config) == [rule]:
             return found
     return None
+
+
+def _one_with(
+    random: np.random.Generator, kind: type[Instruction], rule: Rule, config: AcceleratorConfig
+) -> Instruction:
+    """Return a random legal instruction, if one is found soon of those that must keep `rule`."""
+    for _ in range(50):
+        instruction = legal_instruction(random, kind, config)
+        if rule.applies(instruction):
+            break
+    return instruction

@@ -175,6 +175,8 @@ class Planner:
 
     def _drafts_of(self, stage: tuple[int, ...], room: Surroundings) -> Iterator[Chosen]:
         """Yield ways to compute a stage of several layers, with rough estimates."""
+        if len(stage) * self.config.cols > self.config.parameter_depth:
+            return  # each holds the records of a tile
         chain = self._chain(stage)
         matrices = sum(self.geometries[layer].matrix for layer in stage)
         if chain == len(stage):

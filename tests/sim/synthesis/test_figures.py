@@ -39,9 +39,7 @@ def test_area_and_depth_have_not_grown(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", [
-    "features", "weights", "accumulators", "post.source.taps", "post.parameters.memory",
-])
+@pytest.mark.parametrize("unit", ["features", "weights", "post.parameters.memory"])
 def test_buffers_of_ultra96_are_block_rams(unit):
     config = preset("ultra96")
     result = report(config, default_device("ultra96"), unit)
