@@ -43,10 +43,10 @@ SIMULATED = {"tiny": range(1000, 1010), "half": range(1100, 1110), "quarter": ra
 ON_RTL = {"tiny": range(2000, 2030), "pynq_z2": range(2100, 2110)}
 FIRST_SELECTING = 3000
 """From this seed on, networks select channels, work in groups and upsample."""
-SIMULATED_SELECTING = {"tiny": range(3000, 3010), "starved": range(3500, 3510),
-                       "wide tiles": range(3700, 3710)}
+SIMULATED_SELECTING = {"tiny": range(3000, 3005), "starved": range(3500, 3505),
+                       "wide tiles": range(3700, 3705)}
 ON_RTL_SELECTING = {"tiny": range(4000, 4020), "pynq_z2": range(4100, 4110)}
-CHUNK = 10
+CHUNK = 5
 Tensors = dict[str, NDArray[np.int8]]
 
 
