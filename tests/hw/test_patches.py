@@ -328,7 +328,7 @@ def test_random_windows_read_what_loops_over_pixels_do(
 ) -> None:
     system = System(CONFIGS[name], seed=3, stall=stall, residual_stall=residual_stall)
     instructions = [random_instruction(system, displaced=system.random.random() < 0.7)
-                    for _ in range(12)]
+                    for _ in range(20)]
     kinds = {post.offsets for post in instructions}
     assert kinds == {Offsets.NONE, Offsets.SCALED, Offsets.PER_TAP}
     assert any(post.add_enable for post in instructions)
