@@ -40,7 +40,7 @@ def stages(m: Module, valid: Value, latency: int, name: str = "valid") -> list[V
     return taps
 
 
-def remaining(count: Value, taken: Value, wanted: Sequence[int] = (1, 2)) -> Value:
+def remaining(count: Value, taken: Value, wanted: Sequence[int]) -> Value:
     """Return, a bit for each of `wanted`, whether so many are left of `count` less `taken`.
 
     So a count may be taken from one cycle late, where what takes comes late in its own cycle.

@@ -207,30 +207,31 @@ def test_depthwise_networks_are_exact_in_any_legal_order(
         assert np.array_equal(values, expected[name])
 
 
+def check_layer(kind: str, seed: int, config: AcceleratorConfig) -> Program:
+    """Return the program of a random layer, which is exact in some legal order."""
+    graph = random_layer(seed, multiplier_bits=31, max_size=12, max_channels=40, kind=kind)
+    inputs = random_inputs(graph, seed)
+    expected = evaluate(graph, inputs)
+    program = compile_graph(graph, config)
+    outputs = run_interleaved(program, config, list(inputs.values()), seed)
+    assert np.array_equal(outputs[0], expected[graph.outputs[0]]), (kind, seed)
+    return program
+
+
 @pytest.mark.parametrize("kind", ["convolution", "convolution_add_input", "branches", "max_pool",
                                   "depthwise", "depthwise_add_input"])
 def test_layers_are_exact_in_any_legal_order(kind: str) -> None:
     config = dataclasses.replace(preset("tiny"), feature_depth=256, accumulator_depth=16,
                                  weight_depth=256, tap_depth=64, queue_depth=2)
     for seed in range(12):
-        graph = random_layer(seed, multiplier_bits=31, max_size=12, max_channels=40, kind=kind)
-        inputs = random_inputs(graph, seed)
-        expected = evaluate(graph, inputs)
-        program = compile_graph(graph, config)
-        outputs = run_interleaved(program, config, list(inputs.values()), seed)
-        assert np.array_equal(outputs[0], expected[graph.outputs[0]]), (kind, seed)
+        check_layer(kind, seed, config)
 
 
 @pytest.mark.parametrize("kind", DISPLACED_KINDS)
 def test_displaced_layers_are_exact_in_any_legal_order(kind: str) -> None:
     config = dataclasses.replace(preset("tiny"), accumulator_depth=16, tap_depth=16, queue_depth=2)
     for seed in range(8):
-        graph = random_layer(seed, multiplier_bits=31, max_size=12, max_channels=40, kind=kind)
-        inputs = random_inputs(graph, seed)
-        expected = evaluate(graph, inputs)
-        program = compile_graph(graph, config)
-        outputs = run_interleaved(program, config, list(inputs.values()), seed)
-        assert np.array_equal(outputs[0], expected[graph.outputs[0]]), (kind, seed)
+        program = check_layer(kind, seed, config)
         if seed < 2:
             assert unordered(program.decoded()[:-1], config) == [], (kind, seed)
 
